@@ -1,0 +1,359 @@
+/**
+ * Everything that Farshore's own code may ask of the world outside it.
+ *
+ * Code under `dataplane/`, `vault/`, `recovery/` and `controllers/` sees time, randomness, files, devices, the network and the
+ * cloud through these interfaces alone; adapters live in `platform/{node,linux,azure,kube}` and are constructed only by `main.ts`
+ * files. Fakes for tests live under `test/fakes/` and pass the same conformance suites as the adapters.
+ *
+ * Sizes and offsets are bytes, held as `number` (safe up to 8 PiB; a disk is at most 32 TiB). Times are milliseconds.
+ */
+
+// ---------------------------------------------------------------------------------------------------------------- time, chance
+
+export interface Clock {
+  /** Wall clock, ms since the Unix epoch. May jump. */
+  now(): number;
+  /** Monotonic ms since an arbitrary moment. Never goes back. */
+  monotonic(): number;
+  /** Resolves after `ms`; rejects with the signal's reason when it aborts first. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+export interface Random {
+  bytes(count: number): Uint8Array;
+}
+
+/** What every part logs through; pino satisfies it. Errors are logged once, where they are handled. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+  child(fields: object): Logger;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------- files
+
+/** A directory tree of our own: the process server's cache. Paths are relative to its root and use `/`. */
+export interface Disk {
+  open(path: string, mode: 'read' | 'readWrite' | 'createExclusive' | 'create'): Promise<DiskFile>;
+  /** Names in a directory, unsorted; empty when the directory does not exist. */
+  list(directory: string): Promise<string[]>;
+  makeDirectory(path: string): Promise<void>;
+  rename(names: { from: string; to: string }): Promise<void>;
+  /** Succeeds when the file does not exist. */
+  remove(path: string): Promise<void>;
+  /** Makes renames, creations and removals in the directory durable. */
+  syncDirectory(path: string): Promise<void>;
+  freeBytes(): Promise<number>;
+  totalBytes(): Promise<number>;
+}
+
+export interface DiskFile {
+  /** Reads until `into` is full or the file ends; returns the bytes read. */
+  read(into: Uint8Array, offset: number): Promise<number>;
+  /** Writes all of `bytes`. Not durable before `sync`. */
+  write(bytes: Uint8Array, offset: number): Promise<void>;
+  /** fdatasync. When it fails, nothing written since the last success may be trusted: close and recover. */
+  sync(): Promise<void>;
+  truncate(size: number): Promise<void>;
+  size(): Promise<number>;
+  close(): Promise<void>;
+}
+
+// ------------------------------------------------------------------------------------------------------ a source machine's disks
+
+/** What must not change under a tracked disk (design §5). */
+export interface BlockDeviceIdentity {
+  /** major << 20 | minor, as the kernel's trace events carry it. */
+  devT: number;
+  /** Raised by the kernel whenever the medium behind the name changes. */
+  diskSequence: bigint;
+  sizeBytes: number;
+}
+
+export interface BlockDevice {
+  readonly path: string;
+  identity(): Promise<BlockDeviceIdentity>;
+  /**
+   * Direct read past the page cache. `offset` and `into.length` are multiples of the logical sector; `into` comes from
+   * `alignedBuffer`. Returns the bytes read (less than asked only at the end of the device).
+   */
+  read(into: Uint8Array, offset: number): Promise<number>;
+  /** Page-aligned memory that direct I/O accepts. */
+  alignedBuffer(size: number): Uint8Array;
+  /** Sectors (512 B) written and discarded since boot, from /sys/block/X/stat; what the tracer must account for. */
+  writtenSectors(): Promise<{ written: bigint; discarded: bigint }>;
+  close(): Promise<void>;
+}
+
+/** A write, discard or write-zeroes that the kernel completed on a tracked device. Sectors are 512 bytes. */
+export interface WriteEvent {
+  devT: number;
+  sector: bigint;
+  sectorCount: number;
+  kind: 'write' | 'discard' | 'other';
+}
+
+export interface Tracer {
+  /**
+   * Starts tracking the devices; a tracing instance of the same name left by a dead agent is adopted with what its buffer still holds.
+   */
+  start(devices: readonly BlockDeviceIdentity[]): Promise<void>;
+  /**
+   * Every event completed before the call. `onEvent` runs synchronously for each. `lost` > 0 means the kernel dropped events
+   * and tracking is void.
+   */
+  drain(onEvent: (event: WriteEvent) => void): Promise<{ lost: number }>;
+  /** Proof that nobody turned tracking off or changed its filter behind our back. */
+  intact(): Promise<boolean>;
+  stop(): Promise<void>;
+}
+
+/** Filesystems that hold a machine's disks, in the order in which they must be frozen (top of a stack first). */
+export interface FilesystemFreezer {
+  /** The mounted filesystems that lie on the given disks, top first; swap areas and what can't be frozen are named. */
+  plan(devicePaths: readonly string[]): Promise<FreezePlan>;
+  sync(plan: FreezePlan): Promise<void>;
+  /**
+   * Freezes all; a watchdog process of its own thaws them when this process dies or `deadlineMs` passes. Rejects (all thawed
+   * again) when one can't be frozen.
+   */
+  freeze(plan: FreezePlan, options: { deadlineMs: number }): Promise<void>;
+  /**
+   * Thaws all. `void` names filesystems that were thawed by someone else: what was read since the freeze proves nothing.
+   */
+  thaw(plan: FreezePlan): Promise<{ frozenForMs: number; void: string[] }>;
+}
+
+export interface FreezePlan {
+  mounts: readonly { mountPoint: string; filesystem: string; source: string; freezable: boolean }[];
+  /** Swap areas: whole disks or partitions, and swap files resolved to extents. Only the first page (the header) is kept. */
+  swap: readonly {
+    devicePath: string;
+    offset: number;
+    length: number;
+    kind: 'partition' | 'file';
+  }[];
+}
+
+// ------------------------------------------------------------------------------------------------------------ blobs: the vault
+
+export interface ObjectInfo {
+  key: string;
+  size: number;
+  etag: string;
+  lastModified: number;
+}
+
+export interface StoredObject extends ObjectInfo {
+  body: Uint8Array;
+}
+
+/** A body too large to hold: read again from the start on every try. */
+export interface ObjectSource {
+  size: number;
+  open(): NodeJS.ReadableStream;
+}
+
+/** Block blobs under one container (or a prefix of one). Keys use `/`. Every failure is a StoreError with a stable code. */
+export interface ObjectStore {
+  /** `undefined` when it does not exist. */
+  get(
+    key: string,
+    options?: { offset?: number; length?: number; signal?: AbortSignal },
+  ): Promise<StoredObject | undefined>;
+  head(key: string): Promise<ObjectInfo | undefined>;
+  /** One atomic Put with If-None-Match:*. `exists` says that somebody's object, perhaps ours of an unanswered try, is there. */
+  putIfAbsent(
+    key: string,
+    body: Uint8Array | ObjectSource,
+    options?: { signal?: AbortSignal },
+  ): Promise<{ outcome: 'created'; etag: string } | { outcome: 'exists' }>;
+  /** Replaces the version with this ETag, atomically. */
+  replace(
+    key: string,
+    body: Uint8Array,
+    condition: { etag: string },
+  ): Promise<{ outcome: 'replaced'; etag: string } | { outcome: 'conflict' }>;
+  /** Unconditional; only for documents with a single writer whose loss harms nobody (status). */
+  put(key: string, body: Uint8Array): Promise<{ etag: string }>;
+  /** In key order. */
+  list(prefix: string, options?: { startAfter?: string }): AsyncIterable<ObjectInfo>;
+  /** `missing` when there was nothing; `conflict` when the ETag did not match. */
+  remove(key: string, condition?: { etag: string }): Promise<'removed' | 'missing' | 'conflict'>;
+  /** The store's own clock, from a response's Date, against which barrier times are reported. */
+  serverTime(): Promise<number>;
+}
+
+/** Conditions of a fenced write to a page blob: both must hold (reference: Azure's sequence-number and lease rules). */
+export interface PageFence {
+  leaseId: string;
+  sequenceNumber: number;
+}
+
+export interface PageBlobInfo {
+  size: number;
+  sequenceNumber: number;
+  etag: string;
+  metadata: Record<string, string>;
+}
+
+export interface PageRange {
+  offset: number;
+  length: number;
+}
+
+/** Page blobs under the same container: replicas and their hash tables. Offsets and lengths are multiples of 512. */
+export interface PageBlobStore {
+  create(
+    key: string,
+    options: { size: number; sequenceNumber: number; metadata?: Record<string, string> },
+  ): Promise<'created' | 'exists'>;
+  info(key: string, options?: { snapshot?: string }): Promise<PageBlobInfo | undefined>;
+  resize(key: string, size: number, fence: PageFence): Promise<void>;
+  /** Breaks whatever lease there is, acquires one and raises the sequence number, so that delayed writes of the former holder fail. */
+  fence(key: string, options: { sequenceNumber: number; leaseSeconds: number }): Promise<PageFence>;
+  renew(key: string, fence: PageFence): Promise<void>;
+  release(key: string, fence: PageFence): Promise<void>;
+  /** At most 4 MiB. */
+  write(key: string, bytes: Uint8Array, offset: number, fence: PageFence): Promise<void>;
+  clear(key: string, range: PageRange, fence: PageFence): Promise<void>;
+  read(key: string, range: PageRange, options?: { snapshot?: string }): Promise<Uint8Array>;
+  /** Ranges that may hold data, in order; everything between them is zero. */
+  ranges(key: string, options?: { snapshot?: string }): AsyncIterable<PageRange>;
+  snapshot(
+    key: string,
+    options: { fence: PageFence; metadata: Record<string, string> },
+  ): Promise<{ snapshot: string }>;
+  snapshots(key: string): AsyncIterable<{ snapshot: string; metadata: Record<string, string> }>;
+  removeSnapshot(key: string, snapshot: string): Promise<void>;
+  /** Starts a server-side copy to a fresh name; `exists` when the name is taken. Poll `copyState`. */
+  startCopy(names: { from: string; snapshot: string; to: string }): Promise<'started' | 'exists'>;
+  copyState(
+    key: string,
+  ): Promise<
+    | { state: 'success' }
+    | { state: 'pending'; copied: number; total: number }
+    | { state: 'failed'; reason: string }
+    | { state: 'missing' }
+  >;
+  /** Removes the blob and its snapshots. Succeeds when it does not exist. */
+  remove(key: string): Promise<void>;
+  /** The URL by which Azure Resource Manager reads the blob for an import (no credential inside). */
+  url(key: string): string;
+}
+
+// ---------------------------------------------------------------------------------------------------- Azure Resource Manager
+
+export interface AzureResourceRef {
+  resourceGroup: string;
+  name: string;
+}
+
+export interface ManagedDisk {
+  id: string;
+  state: 'Unattached' | 'Attached' | 'ActiveSAS' | 'Other';
+  provisioning: 'Succeeded' | 'Failed' | 'InProgress';
+  sizeBytes: number;
+  tags: Record<string, string>;
+}
+
+export interface NetworkInterface {
+  id: string;
+  provisioning: 'Succeeded' | 'Failed' | 'InProgress';
+  privateIp: string | undefined;
+  tags: Record<string, string>;
+}
+
+export interface VirtualMachine {
+  id: string;
+  provisioning: 'Succeeded' | 'Failed' | 'InProgress';
+  power: 'running' | 'starting' | 'stopped' | 'deallocated' | 'unknown';
+  tags: Record<string, string>;
+}
+
+export interface VmSize {
+  name: string;
+  cores: number;
+  memoryBytes: number;
+  maxDataDisks: number;
+  maxNics: number;
+  premiumDisks: boolean;
+}
+
+export type DiskType =
+  | 'Standard_LRS'
+  | 'StandardSSD_LRS'
+  | 'Premium_LRS'
+  | 'StandardSSD_ZRS'
+  | 'Premium_ZRS';
+
+/**
+ * The few things Farshore does in Azure. Each is idempotent: a create of what exists with the same tags answers what exists.
+ * `get*` answer `undefined` for 404. Waiting for a long-running operation is part of the call; errors are ComputeError.
+ */
+export interface Compute {
+  resourceGroupExists(name: string): Promise<boolean>;
+  subnet(options: {
+    resourceGroup: string;
+    network: string;
+    subnet: string;
+  }): Promise<{ id: string; location: string } | undefined>;
+  vmSizes(location: string): Promise<VmSize[]>;
+
+  disk(ref: AzureResourceRef): Promise<ManagedDisk | undefined>;
+  importDisk(
+    ref: AzureResourceRef,
+    options: {
+      location: string;
+      sourceUrl: string;
+      storageAccountId: string;
+      type: DiskType;
+      zone?: string;
+      os?: { type: 'Linux' | 'Windows'; generation: 'V1' | 'V2' };
+      tags: Record<string, string>;
+    },
+  ): Promise<ManagedDisk>;
+  /** A read-only URL of an unattached disk's content; revoke it before the disk is attached. */
+  grantDiskRead(ref: AzureResourceRef, options: { seconds: number }): Promise<{ url: string }>;
+  revokeDiskRead(ref: AzureResourceRef): Promise<void>;
+  removeDisk(ref: AzureResourceRef): Promise<void>;
+
+  nic(ref: AzureResourceRef): Promise<NetworkInterface | undefined>;
+  createNic(
+    ref: AzureResourceRef,
+    options: {
+      location: string;
+      subnetId: string;
+      privateIp?: string;
+      tags: Record<string, string>;
+    },
+  ): Promise<NetworkInterface>;
+  removeNic(ref: AzureResourceRef): Promise<void>;
+
+  vm(ref: AzureResourceRef): Promise<VirtualMachine | undefined>;
+  createVm(
+    ref: AzureResourceRef,
+    options: {
+      location: string;
+      size: string;
+      zone?: string;
+      osDiskId: string;
+      osType: 'Linux' | 'Windows';
+      dataDisks: readonly { lun: number; id: string }[];
+      nicIds: readonly string[];
+      tags: Record<string, string>;
+    },
+  ): Promise<VirtualMachine>;
+  removeVm(ref: AzureResourceRef): Promise<void>;
+  /** What the machine wrote to its serial port since it was created; empty when it is not known yet. */
+  serialLog(ref: AzureResourceRef): Promise<string>;
+}
+
+/** Reads a disk by the URL that `grantDiskRead` gave. */
+export interface DiskImageReader {
+  size(url: string): Promise<number>;
+  ranges(url: string): AsyncIterable<PageRange>;
+  read(url: string, range: PageRange): Promise<Uint8Array>;
+}
