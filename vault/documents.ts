@@ -203,6 +203,22 @@ export const enrolmentAnswerSchema = z.union([
 ]);
 export type EnrolmentAnswer = z.infer<typeof enrolmentAnswerSchema>;
 
+/**
+ * control/registrations/<kind>-<name>.json: a process server or applier that enrolled, and the key that data keys are sealed to.
+ * Written by the controller before it answers; replaced when the same name enrols again with a new token.
+ */
+export const registrationSchema = z.object({
+  kind: z.enum(['processserver', 'applier']),
+  name: objectName,
+  encryptionKey: base64,
+  /** Id of the enrolment request that made it. */
+  enrolment: hex(32),
+  /** SHA-256 of the one-time token that it spent. */
+  tokenSha256: hex(32),
+  registeredAt: timeMs,
+});
+export type Registration = z.infer<typeof registrationSchema>;
+
 export const positionsSchema = z.object({
   capturedLsn: position,
   journaledLsn: position,
@@ -343,6 +359,12 @@ export const catalogDocumentSchema = z.object({
   policy: z.object({ name: objectName, retentionSeconds: z.number().int().positive() }),
   /** The ProtectedVM's spec.target as JSON, so that a recovery without a cluster knows what to build. */
   target: z.unknown(),
+  /** The lowest disk index that was never given out: an index of a disk that was taken off the list is not used again. */
+  nextDiskIndex: z.number().int().min(0).max(64).optional(),
+  /** The one failover that may act on this machine; set by compare-and-set before it does anything. */
+  activeFailover: objectName.optional(),
+  /** A Planned failover asks for the last barrier; copied into the assignment, so that an operator's restart thaws nothing. */
+  finalSync: z.object({ failover: objectName, powerOff: z.boolean() }).optional(),
 });
 export type CatalogDocument = z.infer<typeof catalogDocumentSchema>;
 

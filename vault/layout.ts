@@ -22,6 +22,9 @@ export const vaultLayout = {
   enrolment: (id: string) => `control/enrolments/${id}.json`,
   enrolmentAnswer: (id: string) => `control/enrolments/${id}.answer.json`,
   enrolmentsPrefix: 'control/enrolments/',
+  registration: (kind: 'processserver' | 'applier', name: string) =>
+    `control/registrations/${kind}-${name}.json`,
+  registrationsPrefix: 'control/registrations/',
   failover: (name: string) => `control/failovers/${name}.json`,
   failoversPrefix: 'control/failovers/',
   catalog: (machineId: string) => `catalog/${machineId}.json`,
