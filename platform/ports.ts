@@ -137,6 +137,47 @@ export interface FreezePlan {
   }[];
 }
 
+// ---------------------------------------------------------------------------------------------------------------- the network
+
+/** Who is at the other end of a channel. Only `Verified` proves anything: the certificate chains to the CA that we gave. */
+export interface ChannelPeer {
+  /** For logs and rate limits; proves nothing. */
+  address: string;
+  certificate:
+    | { state: 'None' }
+    /** `identities` are the URI names in the certificate, such as those of vault/identity.ts. */
+    | { state: 'Verified'; identities: readonly string[] }
+    | { state: 'Refused'; reason: string };
+}
+
+/** A reliable, ordered, two-way stream of bytes with one peer: TLS in production. Failures are ChannelError with a stable code. */
+export interface Channel {
+  readonly peer: ChannelPeer;
+  /**
+   * Hands the parts on in order, behind those of earlier calls. Resolves when there is room for more: that is the backpressure.
+   * The parts must not change until then. Rejects once the channel is closed or broken.
+   */
+  write(parts: readonly Uint8Array[]): Promise<void>;
+  /**
+   * The next bytes as they arrived (never empty); `undefined` after the peer's orderly end. One call at a time. Nothing more is
+   * taken from the network than is asked for here (and a bounded buffer). Rejects when the channel broke or was closed by us.
+   */
+  read(): Promise<Uint8Array | undefined>;
+  /** What was written before still goes out when the peer reads it within a few seconds. Safe to call again. */
+  close(): Promise<void>;
+  /** Drops the connection at once with whatever it still held. Pending calls reject. Safe to call again. */
+  destroy(): void;
+}
+
+/** Where channels come from at the side that listens. */
+export interface ChannelListener {
+  readonly port: number;
+  /** From now on, new channels are handed this certificate (PEM). */
+  replaceCertificate(credentials: { cert: string; key: string; ca: string }): void;
+  /** Refuses new channels; open ones stay. */
+  close(): Promise<void>;
+}
+
 // ------------------------------------------------------------------------------------------------------------ blobs: the vault
 
 export interface ObjectInfo {

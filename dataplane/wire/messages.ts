@@ -6,11 +6,18 @@
  *
  *   enrolment   A EnrolBegin → P EnrolNonce → A EnrolRequest → P EnrolAnswer           (no client certificate yet)
  *   session     A Hello → P Welcome | Redirect | Refused                               (client certificate = one machine)
+ *   disks       A AgentStatus right after Welcome, after each Configure and whenever a disk's size or error changes, each time
+ *               before the first Data that depends on it: its `disks[].sizeBytes` is what Data and Ask may address.
+ *               Data for a disk that was not reported, or past its end, ends the session with Refused DataInvalid.
  *   data        A Data…  (as far as P's Credit allows)          P Uploaded{lsn} when segments are durable in the vault
  *   resync      A Data[ResyncBegin] · (A Ask → P Answer → A Data)… · A Data[ResyncEnd]
  *   barrier     P BarrierPrepare → A BarrierReady → P BarrierFreeze{timeMs} → A Data… Barrier → P BarrierAcknowledged
  *               (A BarrierVoided instead, at any time after Prepare)
  *   always      A AgentStatus and P Heartbeat every 5 s; silence for 30 s ends the session
+ *   end         P Refused at any time (a code of RefusalCode), or either side closes
+ *
+ * Credit counts the payload bytes of Data frames (12 + records). Welcome grants the first, Credit more as records become durable in
+ * the cache; a Data frame that is larger than what is left waits at the agent.
  */
 import { z } from 'zod';
 import {
@@ -54,6 +61,39 @@ export const FrameType = {
 export type FrameType = (typeof FrameType)[keyof typeof FrameType];
 
 export const AnswerCode = { SameUploaded: 0, SamePending: 1, Differs: 2 } as const;
+
+/** Why the process server does not talk (on) with an agent: `Refused.code`. */
+export const RefusalCode = {
+  /** Hello without a client certificate: enrol first. */
+  CertificateRequired: 'CertificateRequired',
+  /** The certificate is not from this vault's CA, or has expired: enrol again. */
+  CertificateRefused: 'CertificateRefused',
+  /** The certificate names another machine than Hello does. */
+  CertificateOfAnotherMachine: 'CertificateOfAnotherMachine',
+  /** No protocol version that both speak: upgrade the older side. */
+  VersionUnsupported: 'VersionUnsupported',
+  /** This process server has no assignment for the machine and knows nobody who has. */
+  NotAssigned: 'NotAssigned',
+  /** It has not read its assignments yet, or is opening the machine's journal: try again. */
+  NotReady: 'NotReady',
+  /** The journal was sealed by a failover: the machine runs in Azure now, or is about to. */
+  Sealed: 'Sealed',
+  /** Another process server owns the journal now. */
+  NotOwner: 'NotOwner',
+  /** The machine connected again: the newer connection counts. */
+  Superseded: 'Superseded',
+  /** Too many connections. */
+  Overloaded: 'Overloaded',
+  /** The cache can't be written or the journal does not accept what was sent; the message says what. */
+  JournalFailed: 'JournalFailed',
+  /** Records that can't be: damaged, out of order, for an unknown disk or past a disk's end. */
+  DataInvalid: 'DataInvalid',
+  /** The agent broke the protocol; the message names the WireError code. */
+  ProtocolBroken: 'ProtocolBroken',
+  /** The process server is shutting down: reconnect. */
+  ShuttingDown: 'ShuttingDown',
+} as const;
+export type RefusalCode = (typeof RefusalCode)[keyof typeof RefusalCode];
 
 const lsn = z.codec(z.string().regex(/^(0|[1-9][0-9]{0,18})$/), z.bigint().nonnegative(), {
   decode: (text) => BigInt(text),
