@@ -1,0 +1,270 @@
+import { FarshoreError } from '../../platform/errors.ts';
+import type { Disk, DiskFile } from '../../platform/ports.ts';
+import type { SeededRandom } from './seededRandom.ts';
+
+const SECTOR = 512;
+
+/** One change since the last sync: what was there before, and what the writer put. */
+interface PendingChange {
+  offset: number;
+  before: Uint8Array;
+  sizeBefore: number;
+  after: Uint8Array;
+  sizeAfter: number;
+}
+
+class Inode {
+  bytes = new Uint8Array(0);
+  size = 0;
+  pending: PendingChange[] = [];
+
+  change(offset: number, after: Uint8Array, sizeAfter: number): void {
+    const sizeBefore = this.size;
+    const before = this.bytes.slice(offset, Math.min(offset + after.length, this.bytes.length));
+    this.pending.push({ offset, before, sizeBefore, after: after.slice(), sizeAfter });
+    this.apply(offset, after, sizeAfter);
+  }
+
+  apply(offset: number, bytes: Uint8Array, size: number): void {
+    const needed = Math.max(size, offset + bytes.length);
+    if (needed > this.bytes.length) {
+      const grown = new Uint8Array(Math.max(needed, this.bytes.length * 2));
+      grown.set(this.bytes);
+      this.bytes = grown;
+    }
+    this.bytes.set(bytes, offset);
+    // What lies past the end reads as zero when the file grows again.
+    if (size < this.size) this.bytes.fill(0, size, this.size);
+    this.size = size;
+  }
+
+  rollBack(): PendingChange[] {
+    const lost = this.pending;
+    this.pending = [];
+    for (const change of [...lost].reverse()) {
+      const restored = new Uint8Array(change.after.length);
+      restored.set(change.before);
+      this.apply(change.offset, restored, Math.max(change.sizeBefore, change.sizeAfter));
+      this.apply(0, new Uint8Array(0), change.sizeBefore);
+    }
+    return lost;
+  }
+}
+
+export type DiskOperation =
+  | 'open'
+  | 'read'
+  | 'write'
+  | 'sync'
+  | 'truncate'
+  | 'rename'
+  | 'remove'
+  | 'syncDirectory';
+
+/**
+ * A disk that forgets, at `crash`, everything that was not synced: file contents without `sync`, names without
+ * `syncDirectory` of their directory. Errors carry Node's codes (ENOENT, EEXIST, ENOSPC, EIO).
+ */
+export class MemoryDisk implements Disk {
+  #names = new Map<string, Inode>();
+  #durableNames = new Map<string, Inode>();
+  #directories = new Set<string>(['.']);
+  #durableDirectories = new Set<string>(['.']);
+  #generation = 0;
+  readonly #capacity: number;
+  /** Returns an error to make an operation fail. */
+  fault: ((operation: DiskOperation, path: string) => Error | undefined) | undefined;
+  /** How many of each operation succeeded. */
+  readonly counts: Record<DiskOperation, number> = {
+    open: 0,
+    read: 0,
+    write: 0,
+    sync: 0,
+    truncate: 0,
+    rename: 0,
+    remove: 0,
+    syncDirectory: 0,
+  };
+
+  constructor(options: { capacityBytes?: number } = {}) {
+    this.#capacity = options.capacityBytes ?? 2 ** 34;
+  }
+
+  /**
+   * Power fails: open files are dead, unsynced names and bytes are gone. With `torn`, each unsynced write of a file
+   * survives, or does not, or a prefix of its sectors does, as the seed decides.
+   */
+  crash(options: { torn?: SeededRandom } = {}): void {
+    this.#generation += 1;
+    this.#directories = new Set(this.#durableDirectories);
+    this.#names = new Map(
+      [...this.#durableNames].filter(([path]) => this.#directories.has(directoryOf(path))),
+    );
+    this.#durableNames = new Map(this.#names);
+    for (const inode of new Set(this.#names.values())) {
+      const lost = inode.rollBack();
+      if (options.torn !== undefined) tear(inode, lost, options.torn);
+    }
+  }
+
+  async open(path: string, mode: Parameters<Disk['open']>[1]): Promise<DiskFile> {
+    this.#begin('open', path);
+    checkPath(path);
+    let inode = this.#names.get(path);
+    if (inode === undefined) {
+      if (mode === 'read' || mode === 'readWrite')
+        throw new FarshoreError('ENOENT', `${path} does not exist`);
+      if (!this.#directories.has(directoryOf(path)))
+        throw new FarshoreError('ENOENT', `the directory of ${path} does not exist`);
+      inode = new Inode();
+      this.#names.set(path, inode);
+    } else if (mode === 'createExclusive')
+      throw new FarshoreError('EEXIST', `${path} exists already`);
+    this.counts.open += 1;
+    return this.#file(path, inode, mode !== 'read');
+  }
+
+  async list(directory: string): Promise<string[]> {
+    const prefix = directory === '' || directory === '.' ? '' : `${directory}/`;
+    const names = new Set<string>();
+    for (const path of [...this.#names.keys(), ...this.#directories])
+      if (path !== '.' && path.startsWith(prefix))
+        names.add(path.slice(prefix.length).split('/')[0] ?? '');
+    return [...names];
+  }
+
+  async makeDirectory(path: string): Promise<void> {
+    checkPath(path);
+    for (let made = path; made !== '.'; made = directoryOf(made)) this.#directories.add(made);
+  }
+
+  async rename(names: { from: string; to: string }): Promise<void> {
+    this.#begin('rename', names.from);
+    checkPath(names.from);
+    checkPath(names.to);
+    const inode = this.#names.get(names.from);
+    if (inode === undefined || !this.#directories.has(directoryOf(names.to)))
+      throw new FarshoreError(
+        'ENOENT',
+        `${names.from} or the directory of ${names.to} is not there`,
+      );
+    this.#names.delete(names.from);
+    this.#names.set(names.to, inode);
+    this.counts.rename += 1;
+  }
+
+  async remove(path: string): Promise<void> {
+    this.#begin('remove', path);
+    checkPath(path);
+    this.#names.delete(path);
+    this.counts.remove += 1;
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    this.#begin('syncDirectory', path);
+    const directory = path === '' ? '.' : path;
+    for (const name of this.#durableNames.keys())
+      if (directoryOf(name) === directory && !this.#names.has(name))
+        this.#durableNames.delete(name);
+    for (const [name, inode] of this.#names)
+      if (directoryOf(name) === directory) this.#durableNames.set(name, inode);
+    for (const name of this.#directories)
+      if (directoryOf(name) === directory) this.#durableDirectories.add(name);
+    this.counts.syncDirectory += 1;
+  }
+
+  async freeBytes(): Promise<number> {
+    return Math.max(0, this.#capacity - this.#used());
+  }
+
+  async totalBytes(): Promise<number> {
+    return this.#capacity;
+  }
+
+  #used(): number {
+    let used = 0;
+    for (const inode of this.#names.values()) used += inode.size;
+    return used;
+  }
+
+  #begin(operation: DiskOperation, path: string): void {
+    const error = this.fault?.(operation, path);
+    if (error !== undefined) throw error;
+  }
+
+  #file(path: string, inode: Inode, writable: boolean): DiskFile {
+    const generation = this.#generation;
+    let open = true;
+    const begin = (operation: DiskOperation) => {
+      if (!open || generation !== this.#generation)
+        throw new FarshoreError('EBADF', `${path} is not open`);
+      this.#begin(operation, path);
+    };
+    const change = (offset: number, bytes: Uint8Array, size: number) => {
+      if (!writable) throw new FarshoreError('EBADF', `${path} is open for reading`);
+      if (this.#used() + size - inode.size > this.#capacity)
+        throw new FarshoreError('ENOSPC', `no space left on device for ${path}`);
+      inode.change(offset, bytes, size);
+    };
+    return {
+      read: async (into, offset) => {
+        begin('read');
+        const source = inode.bytes.subarray(offset, Math.min(offset + into.length, inode.size));
+        into.set(source);
+        this.counts.read += 1;
+        return source.length;
+      },
+      write: async (bytes, offset) => {
+        begin('write');
+        change(offset, bytes, Math.max(inode.size, offset + bytes.length));
+        this.counts.write += 1;
+      },
+      sync: async () => {
+        begin('sync');
+        inode.pending = [];
+        this.counts.sync += 1;
+      },
+      truncate: async (size) => {
+        begin('truncate');
+        change(size, new Uint8Array(Math.max(0, inode.size - size)), Math.max(size, inode.size));
+        change(0, new Uint8Array(0), size);
+        this.counts.truncate += 1;
+      },
+      size: async () => {
+        begin('read');
+        return inode.size;
+      },
+      close: async () => {
+        open = false;
+      },
+    };
+  }
+}
+
+function tear(inode: Inode, lost: readonly PendingChange[], random: SeededRandom): void {
+  for (const change of lost) {
+    if (random.chance(0.5)) continue;
+    const sectors = Math.ceil(change.after.length / SECTOR);
+    const kept = random.chance(0.5)
+      ? change.after.length
+      : Math.min(random.below(sectors + 1) * SECTOR, change.after.length);
+    const size =
+      change.sizeAfter < change.sizeBefore
+        ? change.sizeAfter
+        : Math.max(inode.size, change.offset + kept);
+    inode.apply(change.offset, change.after.subarray(0, kept), size);
+  }
+}
+
+function directoryOf(path: string): string {
+  const slash = path.lastIndexOf('/');
+  return slash === -1 ? '.' : path.slice(0, slash);
+}
+
+function checkPath(path: string): void {
+  if (path === '' || path.startsWith('/') || path.split('/').includes('..'))
+    throw new FarshoreError(
+      'DiskPathOutside',
+      `path ${JSON.stringify(path)} leaves the disk's root`,
+    );
+}
