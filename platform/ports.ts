@@ -238,6 +238,8 @@ export interface PageBlobInfo {
   sequenceNumber: number;
   etag: string;
   metadata: Record<string, string>;
+  /** Somebody holds a lease that has not run out: the holder is alive. Of a snapshot always false. */
+  leased: boolean;
 }
 
 export interface PageRange {
