@@ -14,7 +14,8 @@ export const FORMAT_VERSION = 1;
 /** An LSN: how many records a machine's journal holds up to and with this one. 0 is "nothing yet". */
 export type Lsn = bigint;
 
-const position = z.codec(z.string().regex(/^(0|[1-9][0-9]{0,18})$/), z.bigint().nonnegative(), {
+/** An LSN in JSON: a decimal string; `bigint` in memory. */
+export const lsnText = z.codec(z.string().regex(/^(0|[1-9][0-9]{0,18})$/), z.bigint().nonnegative(), {
   decode: (text) => BigInt(text),
   encode: (value) => value.toString(),
 });
@@ -22,7 +23,7 @@ const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 
 const base64 = z.base64url();
 /** Kubernetes object names, and names of disks. */
 export const dnsLabel = z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/);
-const objectName = z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/);
+export const objectName = z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/);
 const timeMs = z.number().int().nonnegative();
 
 /** 16 random bytes, made at enrolment; never derived from hardware. */
@@ -220,15 +221,15 @@ export const registrationSchema = z.object({
 export type Registration = z.infer<typeof registrationSchema>;
 
 export const positionsSchema = z.object({
-  capturedLsn: position,
-  journaledLsn: position,
-  uploadedLsn: position,
+  capturedLsn: lsnText,
+  journaledLsn: lsnText,
+  uploadedLsn: lsnText,
 });
 export type Positions = z.infer<typeof positionsSchema>;
 
 /** A barrier as it is reported; roots are in the journal and the point documents. */
 export const barrierSummarySchema = z.object({
-  lsn: position,
+  lsn: lsnText,
   timeMs,
   consistency: z.enum(['Crash', 'App']),
 });
@@ -289,7 +290,7 @@ export const machineStatusSchema = z.object({
   backlog: z.object({ agentBytes: z.number().int(), cacheBytes: z.number().int() }),
   /** Set once the final barrier of a planned failover is uploaded and the machine is frozen (and off, when asked). */
   finalBarrier: z
-    .object({ failover: objectName, lsn: position, poweredOff: z.boolean() })
+    .object({ failover: objectName, lsn: lsnText, poweredOff: z.boolean() })
     .optional(),
   /** The journal was sealed by a failover, or claimed by another writer: this process server stopped writing it. */
   fenced: z
@@ -331,8 +332,8 @@ export const applierStatusSchema = z.object({
   machines: z.array(
     z.object({
       machineId: machineIdSchema,
-      appliedLsn: position,
-      recoveryPointLsn: position,
+      appliedLsn: lsnText,
+      recoveryPointLsn: lsnText,
       /** Journal bytes not applied yet and the rate of late: what Latest would wait for. */
       behindBytes: z.number().int(),
       bytesPerSecond: z.number(),
@@ -373,7 +374,7 @@ export type CatalogDocument = z.infer<typeof catalogDocumentSchema>;
 /** points/<machineId>/<lsn, 20 digits>.json, put if absent: a recovery point that may be offered. */
 export const pointDocumentSchema = z.object({
   machineId: machineIdSchema,
-  lsn: position,
+  lsn: lsnText,
   timeMs,
   consistency: z.enum(['Crash', 'App']),
   segment: z.object({
@@ -411,7 +412,7 @@ export const replicaStateSchema = z.object({
   /** Sequence number of every page blob of the machine; raised by each new holder. */
   fence: z.number().int().nonnegative(),
   holder: z.string(),
-  applied: z.object({ lsn: position, seq: z.number().int().min(-1), digest: hex(32) }),
+  applied: z.object({ lsn: lsnText, seq: z.number().int().min(-1), digest: hex(32) }),
   disks: z.array(
     z.object({ index: z.number().int(), name: dnsLabel, sizeBytes: z.number().int() }),
   ),
