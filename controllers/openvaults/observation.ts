@@ -1,0 +1,251 @@
+/**
+ * What the vault says of the data plane, as last read: every process server's and applier's status, who is registered, who asks
+ * to be enrolled. Read by polling (list, then only what changed), because nothing in the data plane can reach the cluster.
+ */
+import type { z } from 'zod';
+import { errorMessage } from '../../platform/errors.ts';
+import type { Clock, Logger, ObjectInfo, ObjectStore } from '../../platform/ports.ts';
+import {
+  type ApplierStatus,
+  applierStatusSchema,
+  decodeDocument,
+  type EnrolmentRequest,
+  enrolmentRequestSchema,
+  type MachineStatus,
+  type ProcessServerStatus,
+  processServerStatusSchema,
+  type Registration,
+  registrationSchema,
+} from '../../vault/documents.ts';
+import { vaultLayout } from '../../vault/layout.ts';
+
+/** More requests than this wait unanswered only when somebody floods the vault: the rest is looked at later. */
+const PENDING_ENROLMENTS_MAX = 500;
+const DOCUMENTS_MAX = 10_000;
+/** Answered requests stay for a while, so that a lost answer can be fetched again. */
+const ENROLMENT_KEPT_MS = 24 * 3_600_000;
+
+export interface PendingEnrolment {
+  id: string;
+  request: EnrolmentRequest;
+}
+
+/** What changed between two readings, so that only the keys concerned are queued. */
+export interface ObservedChanges {
+  processServers: Set<string>;
+  machines: Set<string>;
+  enrolments: boolean;
+  registrations: boolean;
+}
+
+interface Held<T> {
+  etag: string;
+  value: T;
+}
+
+export class VaultObservation {
+  readonly #objects: ObjectStore;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #statuses = new Map<string, Held<ProcessServerStatus>>();
+  readonly #appliers = new Map<string, Held<ApplierStatus>>();
+  readonly #registrations = new Map<string, Held<Registration>>();
+  readonly #enrolments = new Map<string, EnrolmentRequest>();
+  readonly #refused = new Map<string, string>();
+  #pending: PendingEnrolment[] = [];
+  #answered: { key: string; etag: string }[] = [];
+  #clockOffsetMs = 0;
+  #observedAt: number | undefined;
+
+  constructor(deps: { objects: ObjectStore; clock: Clock; log: Logger }) {
+    this.#objects = deps.objects;
+    this.#clock = deps.clock;
+    this.#log = deps.log;
+  }
+
+  /** Wall-clock ms of the last complete reading; undefined before the first. */
+  get observedAt(): number | undefined {
+    return this.#observedAt;
+  }
+
+  /** Now, as the vault's clock has it. */
+  vaultNow(): number {
+    return this.#clock.now() - this.#clockOffsetMs;
+  }
+
+  get pendingEnrolments(): readonly PendingEnrolment[] {
+    return this.#pending;
+  }
+
+  processServer(name: string): ProcessServerStatus | undefined {
+    return this.#statuses.get(vaultLayout.processServerStatus(name))?.value;
+  }
+
+  appliers(): ApplierStatus[] {
+    return [...this.#appliers.values()].map((held) => held.value);
+  }
+
+  registrations(): Registration[] {
+    return [...this.#registrations.values()].map((held) => held.value);
+  }
+
+  registration(kind: Registration['kind'], name: string): Registration | undefined {
+    return this.#registrations.get(vaultLayout.registration(kind, name))?.value;
+  }
+
+  machine(processServer: string, machineId: string): MachineStatus | undefined {
+    return this.processServer(processServer)?.machines.find(
+      (machine) => machine.machineId === machineId,
+    );
+  }
+
+  /** The applier that is furthest with a machine; two may report it while one takes over from the other. */
+  applied(machineId: string): ApplierStatus['machines'][number] | undefined {
+    let best: ApplierStatus['machines'][number] | undefined;
+    for (const held of this.#appliers.values())
+      for (const machine of held.value.machines)
+        if (
+          machine.machineId === machineId &&
+          (best === undefined || machine.appliedLsn > best.appliedLsn)
+        )
+          best = machine;
+    return best;
+  }
+
+  /** Reads what changed. Rejects with a StoreError when the vault does not answer; what was known stays. */
+  async refresh(): Promise<ObservedChanges> {
+    const changes: ObservedChanges = {
+      processServers: new Set(),
+      machines: new Set(),
+      enrolments: false,
+      registrations: false,
+    };
+    const asked = this.#clock.now();
+    const serverTime = await this.#objects.serverTime();
+    const offset = (asked + this.#clock.now()) / 2 - serverTime;
+    // A Date header has whole seconds: less than two is rounding and the way there.
+    this.#clockOffsetMs = Math.abs(offset) < 2000 ? 0 : Math.round(offset);
+    await this.#readStatuses(changes);
+    await this.#readRegistrations(changes);
+    await this.#readEnrolments(changes);
+    this.#observedAt = this.#clock.now();
+    return changes;
+  }
+
+  /** Removes answered requests that nobody fetches any more. Only for whoever is in control. */
+  async removeOldEnrolments(): Promise<void> {
+    for (const { key, etag } of this.#answered.splice(0, 50)) {
+      // The request goes first: an answer without a request harms nobody, the other way round it would be answered again.
+      if ((await this.#objects.remove(key, { etag })) === 'conflict') continue;
+      await this.#objects.remove(key.replace(/\.json$/, '.answer.json'));
+    }
+  }
+
+  async #readStatuses(changes: ObservedChanges): Promise<void> {
+    const seen = new Set<string>();
+    for await (const info of this.#list(vaultLayout.statusPrefix)) {
+      seen.add(info.key);
+      if (info.key.startsWith(`${vaultLayout.statusPrefix}processserver-`))
+        await this.#read(info, this.#statuses, processServerStatusSchema, (status) => {
+          changes.processServers.add(status.name);
+          for (const machine of status.machines) changes.machines.add(machine.machineId);
+        });
+      else
+        await this.#read(info, this.#appliers, applierStatusSchema, (status) => {
+          for (const machine of status.machines) changes.machines.add(machine.machineId);
+        });
+    }
+    forget(this.#statuses, seen);
+    forget(this.#appliers, seen);
+  }
+
+  async #readRegistrations(changes: ObservedChanges): Promise<void> {
+    const seen = new Set<string>();
+    for await (const info of this.#list(vaultLayout.registrationsPrefix)) {
+      seen.add(info.key);
+      await this.#read(info, this.#registrations, registrationSchema, () => {
+        changes.registrations = true;
+      });
+    }
+    if (forget(this.#registrations, seen) > 0) changes.registrations = true;
+  }
+
+  async #readEnrolments(changes: ObservedChanges): Promise<void> {
+    const requests = new Map<string, ObjectInfo>();
+    const answers = new Set<string>();
+    for await (const info of this.#list(vaultLayout.enrolmentsPrefix)) {
+      const match = /\/([0-9a-f]{64})(\.answer)?\.json$/.exec(info.key);
+      if (match?.[1] === undefined) continue;
+      if (match[2] === undefined) requests.set(match[1], info);
+      else answers.add(match[1]);
+    }
+    const pending: PendingEnrolment[] = [];
+    this.#answered = [];
+    for (const [id, info] of requests) {
+      if (answers.has(id)) {
+        this.#enrolments.delete(id);
+        if (this.vaultNow() - info.lastModified > ENROLMENT_KEPT_MS)
+          this.#answered.push({ key: info.key, etag: info.etag });
+      } else if (pending.length < PENDING_ENROLMENTS_MAX) {
+        const request = await this.#enrolment(id, info);
+        if (request !== undefined) pending.push({ id, request });
+      }
+    }
+    for (const id of this.#enrolments.keys()) if (!requests.has(id)) this.#enrolments.delete(id);
+    changes.enrolments = pending.length > 0;
+    this.#pending = pending;
+  }
+
+  async #enrolment(id: string, info: ObjectInfo): Promise<EnrolmentRequest | undefined> {
+    const known = this.#enrolments.get(id);
+    if (known !== undefined) return known;
+    const held = new Map<string, Held<EnrolmentRequest>>();
+    await this.#read(info, held, enrolmentRequestSchema, (request) => {
+      this.#enrolments.set(id, request);
+    });
+    return this.#enrolments.get(id);
+  }
+
+  /** A document that can't be read is reported once a version, and what was known of it before stays. */
+  async #read<S extends z.ZodType>(
+    info: ObjectInfo,
+    into: Map<string, Held<z.output<S>>>,
+    schema: S,
+    onChange: (value: z.output<S>) => void,
+  ): Promise<void> {
+    if (into.get(info.key)?.etag === info.etag || this.#refused.get(info.key) === info.etag) return;
+    const stored = await this.#objects.get(info.key);
+    if (stored === undefined) return;
+    try {
+      const value = decodeDocument(schema, info.key, stored.body);
+      into.set(info.key, { etag: stored.etag, value });
+      this.#refused.delete(info.key);
+      onChange(value);
+    } catch (error) {
+      this.#refused.set(info.key, info.etag);
+      this.#log.warn({ key: info.key, error: errorMessage(error) }, 'vault document refused');
+    }
+  }
+
+  async *#list(prefix: string): AsyncGenerator<ObjectInfo> {
+    let count = 0;
+    for await (const info of this.#objects.list(prefix)) {
+      count += 1;
+      if (count > DOCUMENTS_MAX) {
+        this.#log.warn({ prefix, limit: DOCUMENTS_MAX }, 'vault listing cut short');
+        return;
+      }
+      yield info;
+    }
+  }
+}
+
+function forget(held: Map<string, unknown>, seen: ReadonlySet<string>): number {
+  let forgotten = 0;
+  for (const key of held.keys())
+    if (!seen.has(key)) {
+      held.delete(key);
+      forgotten += 1;
+    }
+  return forgotten;
+}

@@ -1,0 +1,148 @@
+/**
+ * What a process server must do, decided purely: which machines it gets, whether the list may be written, under which generation.
+ *
+ * A list that loses many machines at once is more often an accident (a cache that had not filled, a deleted namespace, a wrong
+ * manifest) than a wish, so the machines it would drop stay in it until a person confirms that generation.
+ */
+import type { Assignment, AssignmentsDocument, CatalogDocument } from '../../vault/documents.ts';
+
+/** More than these many machines, and more than this share of them, leave a list only after a confirmation. */
+export const DROP_LIMIT = { machines: 3, share: 0.1 } as const;
+
+export interface MachinePolicy {
+  crashConsistentSeconds: number;
+  /** 0: off. */
+  appConsistentSeconds: number;
+  hooks?: { directory: string; timeoutSeconds: number };
+}
+
+/** What is known of one machine that a process server is to protect. */
+export interface MachineIntent {
+  catalog: CatalogDocument;
+  paused: boolean;
+  policy: MachinePolicy;
+  resyncToken?: string;
+}
+
+/** A machine with no disk chosen yet is not assigned: there is nothing to do for it. */
+export function assignmentOf(intent: MachineIntent): Assignment | undefined {
+  const { catalog } = intent;
+  if (catalog.disks.length === 0) return undefined;
+  return {
+    machineId: catalog.machineId,
+    name: catalog.name,
+    namespace: catalog.namespace,
+    writerEpoch: catalog.writerEpoch,
+    disks: catalog.disks,
+    dataKey: catalog.dataKey,
+    paused: intent.paused,
+    policy: intent.policy,
+    ...(catalog.finalSync === undefined ? {} : { finalSync: catalog.finalSync }),
+    ...(intent.resyncToken === undefined ? {} : { resyncToken: intent.resyncToken }),
+  };
+}
+
+export interface AssignmentsInput {
+  vaultId: string;
+  processServer: string;
+  controllerEpoch: number;
+  caCertificatePem: string;
+  machines: readonly MachineIntent[];
+  redirects: Record<string, string[]>;
+  /** What stands in the vault now; undefined when nothing does. */
+  current: AssignmentsDocument | undefined;
+  /** The generation that a person confirmed on the ProcessServer. */
+  confirmedGeneration: number | undefined;
+}
+
+export interface AssignmentsDecision {
+  /** To be signed and written by compare-and-set; undefined when what stands there is right. */
+  write: AssignmentsDocument | undefined;
+  /** Machines that stay in the list only because nobody has confirmed their removal. */
+  awaitingConfirmation: { generation: number; machines: readonly Assignment[] } | undefined;
+}
+
+export function decideAssignments(input: AssignmentsInput): AssignmentsDecision {
+  const wanted = input.machines
+    .map(assignmentOf)
+    .filter((assignment) => assignment !== undefined)
+    .sort(byMachineId);
+  const wantedIds = new Set(wanted.map((assignment) => assignment.machineId));
+  const dropped = (input.current?.machines ?? []).filter(
+    (assignment) => !wantedIds.has(assignment.machineId),
+  );
+  const generation = (input.current?.generation ?? 0) + 1;
+  const held =
+    dropsTooMuch(dropped.length, input.current?.machines.length ?? 0) &&
+    !confirms(input.confirmedGeneration, generation)
+      ? dropped
+      : [];
+  const next: AssignmentsDocument = {
+    vaultId: input.vaultId,
+    processServer: input.processServer,
+    controllerEpoch: input.controllerEpoch,
+    generation,
+    caCertificatePem: input.caCertificatePem,
+    machines: [...wanted, ...held].sort(byMachineId),
+    redirects: input.redirects,
+  };
+  const unchanged = input.current !== undefined && sameWork(input.current, next);
+  return {
+    write: unchanged ? undefined : next,
+    awaitingConfirmation:
+      held.length === 0
+        ? undefined
+        : { generation: unchanged ? generation : generation + 1, machines: held },
+  };
+}
+
+/** Whether a list that goes from `before` machines and loses `dropped` of them needs a person's yes. */
+export function dropsTooMuch(dropped: number, before: number): boolean {
+  return dropped > DROP_LIMIT.machines && dropped > before * DROP_LIMIT.share;
+}
+
+/** A confirmation counts for the very generation it names: an old annotation confirms nothing later. */
+function confirms(confirmed: number | undefined, generation: number): boolean {
+  return confirmed === generation;
+}
+
+/** Everything but the generation: a list that says the same is not written again. */
+function sameWork(a: AssignmentsDocument, b: AssignmentsDocument): boolean {
+  return canonical({ ...a, generation: 0 }) === canonical({ ...b, generation: 0 });
+}
+
+function byMachineId(a: Assignment, b: Assignment): number {
+  return a.machineId < b.machineId ? -1 : a.machineId > b.machineId ? 1 : 0;
+}
+
+/** JSON with sorted keys and without undefined, so that two equal documents compare equal. */
+export function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, part: unknown) => {
+    if (typeof part === 'bigint') return part.toString();
+    if (part === null || typeof part !== 'object' || Array.isArray(part)) return part;
+    return Object.fromEntries(
+      Object.entries(part).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)),
+    );
+  });
+}
+
+/**
+ * Which replica protects a machine: the one it has while that exists, else the one with the fewest machines (the lowest index of
+ * equals), so that scaling up moves nobody.
+ */
+export function chooseReplica(options: {
+  replicas: readonly string[];
+  current: string | undefined;
+  load: ReadonlyMap<string, number>;
+}): string | undefined {
+  if (options.current !== undefined && options.replicas.includes(options.current))
+    return options.current;
+  let best: string | undefined;
+  for (const replica of options.replicas)
+    if (
+      best === undefined ||
+      (options.load.get(replica) ?? 0) < (options.load.get(best) ?? 0)
+    )
+      best = replica;
+  return best;
+}
