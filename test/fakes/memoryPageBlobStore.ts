@@ -87,6 +87,7 @@ export class MemoryPageBlobStore implements PageBlobStore {
           sequenceNumber: found.sequenceNumber,
           etag: found.etag,
           metadata: { ...found.metadata },
+          leased: options.snapshot === undefined && this.#leased(key),
         }
       );
     });
@@ -260,6 +261,11 @@ export class MemoryPageBlobStore implements PageBlobStore {
     const blob = this.#blobs.get(key);
     if (blob === undefined) throw new StoreError('StoreObjectMissing', `${key} does not exist.`);
     return blob;
+  }
+
+  #leased(key: string): boolean {
+    const lease = this.#blobs.get(key)?.lease;
+    return lease !== undefined && lease.expiresAt > this.#clock.monotonic();
   }
 
   #find(key: string, snapshot: string | undefined): Snapshot | undefined {
