@@ -74,6 +74,9 @@ export interface BlockDeviceIdentity {
 
 export interface BlockDevice {
   readonly path: string;
+  /** The driver takes discards of several ranges, whose completion the kernel reports wrongly (design §5). */
+  readonly multiRangeDiscards: boolean;
+  /** Rejects with BlockDeviceError `DiskVanished` when the device is gone. */
   identity(): Promise<BlockDeviceIdentity>;
   /**
    * Direct read past the page cache. `offset` and `into.length` are multiples of the logical sector; `into` comes from
@@ -82,48 +85,65 @@ export interface BlockDevice {
   read(into: Uint8Array, offset: number): Promise<number>;
   /** Page-aligned memory that direct I/O accepts. */
   alignedBuffer(size: number): Uint8Array;
-  /** Sectors (512 B) written and discarded since boot, from /sys/block/X/stat; what the tracer must account for. */
-  writtenSectors(): Promise<{ written: bigint; discarded: bigint }>;
+  /** The kernel's own count since boot, which the tracer must account for: sectors (512 B), and requests now in flight. */
+  writtenSectors(): Promise<{ written: number; discarded: number; inFlight: number }>;
   close(): Promise<void>;
+}
+
+export interface BlockDevices {
+  /** Rejects with BlockDeviceError: the disk is missing, or can't be protected (the message says what to protect instead). */
+  open(path: string): Promise<BlockDevice>;
 }
 
 /** A write, discard or write-zeroes that the kernel completed on a tracked device. Sectors are 512 bytes. */
 export interface WriteEvent {
   devT: number;
-  sector: bigint;
+  sector: number;
   sectorCount: number;
   kind: 'write' | 'discard' | 'other';
+  /** False: an echo of an event that was counted already (a discard that has to be read again). */
+  counted: boolean;
 }
 
 export interface Tracer {
   /**
-   * Starts tracking the devices; a tracing instance of the same name left by a dead agent is adopted with what its buffer still holds.
+   * Starts tracking the devices, and those alone. A tracing instance of the same name left by a dead agent is adopted with what
+   * its buffer still holds when it tracked the same devices; else it is made anew.
    */
-  start(devices: readonly BlockDeviceIdentity[]): Promise<void>;
+  start(
+    devices: readonly (BlockDeviceIdentity & { multiRangeDiscards: boolean })[],
+  ): Promise<{ adopted: boolean }>;
   /**
    * Every event completed before the call. `onEvent` runs synchronously for each. `lost` > 0 means the kernel dropped events
    * and tracking is void.
    */
   drain(onEvent: (event: WriteEvent) => void): Promise<{ lost: number }>;
-  /** Proof that nobody turned tracking off or changed its filter behind our back. */
-  intact(): Promise<boolean>;
-  stop(): Promise<void>;
+  /** Proof that nobody turned tracking off or changed its filter behind our back; else says what changed. */
+  intact(): Promise<{ intact: true } | { intact: false; problem: string }>;
+  /** `keep`: the kernel goes on tracing into its buffer, for an agent that comes back soon. */
+  stop(options?: { keep: boolean }): Promise<void>;
 }
 
 /** Filesystems that hold a machine's disks, in the order in which they must be frozen (top of a stack first). */
 export interface FilesystemFreezer {
   /** The mounted filesystems that lie on the given disks, top first; swap areas and what can't be frozen are named. */
   plan(devicePaths: readonly string[]): Promise<FreezePlan>;
+  /** Writes back what the page cache holds for them. */
   sync(plan: FreezePlan): Promise<void>;
+  /** Starts the watchdogs, so that nothing has to be started once the first filesystem is frozen. */
+  prepare(plan: FreezePlan): Promise<void>;
   /**
    * Freezes all; a watchdog process of its own thaws them when this process dies or `deadlineMs` passes. Rejects (all thawed
-   * again) when one can't be frozen.
+   * again) with FreezeError when one can't be frozen.
    */
   freeze(plan: FreezePlan, options: { deadlineMs: number }): Promise<void>;
   /**
-   * Thaws all. `void` names filesystems that were thawed by someone else: what was read since the freeze proves nothing.
+   * Thaws all, and ends the watchdogs. `void` names filesystems that were thawed by someone else or by the watchdog: what was
+   * read since the freeze proves nothing. Safe to call when nothing is frozen.
    */
   thaw(plan: FreezePlan): Promise<{ frozenForMs: number; void: string[] }>;
+  /** Calls the watchdogs off: what is frozen stays so, also when this process ends. `void` as above: those thawed before. */
+  hold(plan: FreezePlan): Promise<{ void: string[] }>;
 }
 
 export interface FreezePlan {
@@ -134,7 +154,28 @@ export interface FreezePlan {
     offset: number;
     length: number;
     kind: 'partition' | 'file';
+    /** This extent starts with the area's header page. */
+    header: boolean;
   }[];
+}
+
+/** The machine that an agent runs in. */
+export interface SourceMachine {
+  facts(): Promise<{ hostname: string; kernel: string; bootId: string }>;
+  /** Whole disks that could be protected; offered, never assumed. */
+  disks(): Promise<{ device: string; sizeBytes: number; description: string }[]>;
+  /** Turns the machine off at once, with its filesystems frozen. */
+  powerOff(): Promise<void>;
+}
+
+/** Programs of the machine's owner that bring applications to rest before a freeze (`pre`) and let them go on (`post`). */
+export interface HookRunner {
+  /** Runs every executable of the directory in name order; `pre` stops at the first failure. A missing directory is a failure. */
+  run(options: {
+    directory: string;
+    phase: 'pre' | 'post';
+    timeoutMs: number;
+  }): Promise<{ failures: { hook: string; reason: string }[] }>;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- the network
