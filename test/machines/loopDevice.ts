@@ -1,0 +1,82 @@
+/** A raw image as a block device with partitions, the way a source machine's disk is stood in for. */
+import { execFileSync } from 'node:child_process';
+import { closeSync, existsSync, globSync, openSync, readSync, statSync } from 'node:fs';
+import path from 'node:path';
+
+export interface LoopDevice {
+  /** /dev/loopN */
+  device: string;
+  /** /dev/loopNp1, …, by number; empty when the disk has no partition table. */
+  partitions: string[];
+}
+
+/** Attaches with direct I/O to the backing file. `sectorSize` is the device's logical sector, 512 by default. */
+export async function attach(
+  image: string,
+  options: { sectorSize?: number } = {},
+): Promise<LoopDevice> {
+  const device = execFileSync(
+    'losetup',
+    ['--direct-io=on', '-b', String(options.sectorSize ?? 512), '-f', '--show', image],
+    { encoding: 'utf8' },
+  ).trim();
+  try {
+    return { device, partitions: await addPartitions(device, image) };
+  } catch (error) {
+    await detach(device);
+    throw error;
+  }
+}
+
+/** Succeeds when the device is no longer attached. Its partitions must not be mounted. */
+export async function detach(device: string): Promise<void> {
+  if (!existsSync(`/sys/block/${path.basename(device)}/loop/backing_file`)) return;
+  // Partitions that stay behind would be the next user's: this kernel does not drop them with the loop device.
+  if (partitionNames(device).length > 0) execFileSync('partx', ['-d', device], { stdio: 'pipe' });
+  execFileSync('losetup', ['-d', device], { stdio: 'pipe' });
+  await until(
+    () => !existsSync(`/sys/block/${path.basename(device)}/loop/backing_file`),
+    `${device} stays attached: something still holds it open`,
+  );
+}
+
+async function addPartitions(device: string, image: string): Promise<string[]> {
+  if (!hasPartitionTable(image)) return [];
+  // losetup -P may return without the nodes, and some kernels parse no partition tables: partx reads the table itself.
+  if (partitionNames(device).length === 0) execFileSync('partx', ['-a', device], { stdio: 'pipe' });
+  const nodes = partitionNames(device).map((name) => `/dev/${name}`);
+  for (const node of nodes) await until(() => isBlockDevice(node), `${node} did not appear`);
+  return nodes;
+}
+
+function partitionNames(device: string): string[] {
+  const name = path.basename(device);
+  return globSync(`/sys/block/${name}/${name}p*`)
+    .map((entry) => path.basename(entry))
+    .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
+}
+
+/** A boot signature with a partition entry in use: a filesystem that starts at sector 0 has neither. */
+function hasPartitionTable(image: string): boolean {
+  const sector = Buffer.alloc(512);
+  const file = openSync(image, 'r');
+  try {
+    readSync(file, sector, 0, sector.length, 0);
+  } finally {
+    closeSync(file);
+  }
+  if (sector[510] !== 0x55 || sector[511] !== 0xaa) return false;
+  return [446, 462, 478, 494].some((entry) => sector[entry + 4] !== 0);
+}
+
+function isBlockDevice(node: string): boolean {
+  return statSync(node, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
+}
+
+async function until(condition: () => boolean, otherwise: string): Promise<void> {
+  for (const deadline = Date.now() + 5_000; Date.now() < deadline; ) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(otherwise);
+}
