@@ -15,10 +15,14 @@ export const FORMAT_VERSION = 1;
 export type Lsn = bigint;
 
 /** An LSN in JSON: a decimal string; `bigint` in memory. */
-export const lsnText = z.codec(z.string().regex(/^(0|[1-9][0-9]{0,18})$/), z.bigint().nonnegative(), {
-  decode: (text) => BigInt(text),
-  encode: (value) => value.toString(),
-});
+export const lsnText = z.codec(
+  z.string().regex(/^(0|[1-9][0-9]{0,18})$/),
+  z.bigint().nonnegative(),
+  {
+    decode: (text) => BigInt(text),
+    encode: (value) => value.toString(),
+  },
+);
 const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
 const base64 = z.base64url();
 /** Kubernetes object names, and names of disks. */
@@ -73,6 +77,18 @@ export const vaultDocumentSchema = z.object({
     )
     .min(1)
     .max(256),
+  /** Every list of recovery recipients so far, newest last (= recoveryRecipients), each signed by the controller that set it. */
+  recipientLists: z
+    .array(
+      z.object({
+        recipients: z.array(z.string()).min(1).max(16),
+        endorsedBy: base64,
+        /** Over "farshore-recipients-v1|vaultId|recipients joined by |". */
+        endorsement: base64,
+      }),
+    )
+    .min(1)
+    .max(64),
   /** The CA that signs agents' and process servers' certificates, its key sealed for the vault key and the recovery recipients. */
   ca: z.object({ certificatePem: z.string(), key: z.array(sealedKeySchema) }),
   /** A random challenge sealed for each recovery recipient; `recover --check` answers it (control/recovery-check.json). */
@@ -85,6 +101,8 @@ export const recoveryCheckSchema = z.object({
   recipient: hex(16),
   answer: base64,
   checkedAt: timeMs,
+  /** By the recovery key's signing half, over "farshore-recovery-check-v1|vaultId|recipient|answer|checkedAt". */
+  signature: base64,
 });
 export type RecoveryCheck = z.infer<typeof recoveryCheckSchema>;
 

@@ -148,15 +148,11 @@ export const failoverDocumentSchema = z.object({
       lastLsn: lsnText,
     })
     .optional(),
-  point: z
-    .object({ lsn: lsnText, timeMs, consistency: z.enum(['Crash', 'App']) })
-    .optional(),
+  point: z.object({ lsn: lsnText, timeMs, consistency: z.enum(['Crash', 'App']) }).optional(),
   disks: z.array(failoverDiskSchema).optional(),
   nics: z.array(z.object({ name: z.string(), id: z.string().optional() })).optional(),
   vm: z.object({ name: z.string(), id: z.string().optional() }).optional(),
-  health: z
-    .object({ passedAt: timeMs.optional(), evidence: z.string().max(1024) })
-    .optional(),
+  health: z.object({ passedAt: timeMs.optional(), evidence: z.string().max(1024) }).optional(),
   /** Seconds between the recovery point and the acceptance: what was lost. */
   rpoSeconds: z.number().optional(),
   /** Seconds between the acceptance and the passed health check (or the running machine when none was asked for). */
@@ -207,7 +203,8 @@ export class LedgerEntry {
   static async accept(objects: ObjectStore, document: FailoverDocument): Promise<LedgerEntry> {
     const key = vaultLayout.failover(document.name);
     const put = await objects.putIfAbsent(key, encodeDocument(failoverDocumentSchema, document));
-    if (put.outcome === 'created') return new LedgerEntry(objects, { key, etag: put.etag, document });
+    if (put.outcome === 'created')
+      return new LedgerEntry(objects, { key, etag: put.etag, document });
     const existing = await LedgerEntry.read(objects, document.name);
     if (existing === undefined) throw new LedgerConflict(document.name);
     return existing;
