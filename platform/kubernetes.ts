@@ -4,40 +4,15 @@
  * The adapter is `platform/kube/`; the scripted fake for unit tests is `test/fakes/kube.ts`. Nothing here caches or retries:
  * `controllers/runtime/` does.
  */
+import type { ObjectMeta, ResourceType } from '../crds/object.ts';
 import { FarshoreError } from './errors.ts';
+
+export type { Condition, ObjectMeta, OwnerReference, ResourceType } from '../crds/object.ts';
 
 /** Who owns what Farshore applies. One manager, so that a field we stop setting is removed by the server. */
 export const FIELD_MANAGER = 'farshore';
 
 // ------------------------------------------------------------------------------------------------------------------- objects
-
-export interface OwnerReference {
-  apiVersion: string;
-  kind: string;
-  name: string;
-  uid: string;
-  controller?: boolean;
-  blockOwnerDeletion?: boolean;
-}
-
-export interface ObjectMeta {
-  name: string;
-  /** Absent on cluster-scoped objects. */
-  namespace?: string;
-  uid?: string;
-  resourceVersion?: string;
-  /** Raised by the server at each change of the spec. */
-  generation?: number;
-  /** RFC 3339. */
-  creationTimestamp?: string;
-  /** RFC 3339; set once somebody asked for the deletion. */
-  deletionTimestamp?: string;
-  finalizers?: string[];
-  labels?: Record<string, string>;
-  annotations?: Record<string, string>;
-  ownerReferences?: OwnerReference[];
-  generateName?: string;
-}
 
 /** Any object of the API. Concrete types are in `crds/index.ts` and below. */
 export interface KubeObject {
@@ -52,33 +27,10 @@ export interface KubeResource<Spec = unknown, Status = unknown> extends KubeObje
   status?: Status;
 }
 
-/** A kind of object, and where the API serves it. */
-export interface ResourceType {
-  /** Empty for the core group. */
-  readonly group: string;
-  readonly version: string;
-  readonly kind: string;
-  readonly plural: string;
-  readonly namespaced: boolean;
-}
-
 /** Names an object of a known type. `namespace` is absent for cluster-scoped types. */
 export interface ObjectName {
   namespace?: string;
   name: string;
-}
-
-/** kstatus and ours: `type` is unique in a list of conditions. */
-export interface Condition {
-  type: string;
-  status: 'True' | 'False' | 'Unknown';
-  /** CamelCase, stable (crds/conditions.ts). */
-  reason: string;
-  message: string;
-  /** RFC 3339; when `status` last changed. */
-  lastTransitionTime: string;
-  /** The generation of the spec that this was computed from. */
-  observedGeneration?: number;
 }
 
 /** Types of the API itself that Farshore reads or writes. */

@@ -1,0 +1,250 @@
+/** Generated from crds/processservers.yaml by hack/generate-crd-types.ts; do not edit. */
+import type { Condition, ObjectMeta } from '../object.ts';
+
+/**
+ * Where the process server runs, how agents reach it, and which vault it serves.
+ */
+export interface ProcessServerSpec {
+  /**
+   * StatefulSet runs it in this cluster. External means a host outside, which starts from the bootstrap file in the Secret that status.bootstrapSecretName names. Can't change.
+   */
+  mode: 'StatefulSet' | 'External';
+  /**
+   * How many replicas of the StatefulSet. Machines are shared out among them. 1 for mode External.
+   */
+  replicas: number;
+  /**
+   * Port on which it listens for agents.
+   */
+  port: number;
+  cache?: ProcessServerSpecCache;
+  exposure?: ProcessServerSpecExposure;
+  passphraseSecretRef: ProcessServerSpecPassphraseSecretRef;
+  vaultRef: ProcessServerSpecVaultRef;
+  /**
+   * Container image of the replicas. Mode StatefulSet alone.
+   */
+  image?: string;
+  resources?: ProcessServerSpecResources;
+  /**
+   * Confirms that many machines are to be taken from this process server at once: the token of status.pendingRemoval. Any other value does nothing.
+   */
+  confirmRemoval?: string;
+}
+/**
+ * The volume on which each replica keeps what is not uploaded yet. Mode StatefulSet alone.
+ */
+export interface ProcessServerSpecCache {
+  /**
+   * Size of each volume, such as 200Gi. May grow, never shrink.
+   */
+  size: string;
+  /**
+   * Storage class of the volumes; the cluster's default when absent. Can't change.
+   */
+  storageClassName?: string;
+}
+/**
+ * How agents reach it.
+ */
+export interface ProcessServerSpecExposure {
+  /**
+   * Type of the Service made for each replica; ClusterIP when absent. Mode StatefulSet alone.
+   */
+  serviceType?: 'ClusterIP' | 'NodePort' | 'LoadBalancer';
+  /**
+   * host:port as agents are to use them, in the certificates too. In mode StatefulSet one for each replica, in order; when absent, the Services' own addresses.
+   *
+   * Items: host:port; IPv6 addresses in brackets.
+   */
+  endpoints?: string[];
+}
+/**
+ * The Secret with the passphrase that agents enrol with.
+ */
+export interface ProcessServerSpecPassphraseSecretRef {
+  /**
+   * Name of a Secret in the same namespace.
+   */
+  name: string;
+  /**
+   * Which entry of the Secret.
+   */
+  key: string;
+}
+/**
+ * The vault that it uploads into. Can't change.
+ */
+export interface ProcessServerSpecVaultRef {
+  /**
+   * Name of a RecoveryVault.
+   */
+  name: string;
+  /**
+   * Namespace of the RecoveryVault, when it is another one; that vault must list this one's in allowedNamespaces.
+   */
+  namespace?: string;
+}
+/**
+ * Resources of each replica's container. Mode StatefulSet alone.
+ */
+export interface ProcessServerSpecResources {
+  /**
+   * What a replica is sure to get, by resource name.
+   */
+  requests?: {
+    /**
+     * A quantity, such as 500m or 1Gi.
+     */
+    [k: string]: string;
+  };
+  /**
+   * What a replica may use at most, by resource name.
+   */
+  limits?: {
+    /**
+     * A quantity, such as "2" or 1Gi.
+     */
+    [k: string]: string;
+  };
+}
+
+/**
+ * What Farshore found. Written by the operator alone.
+ */
+export interface ProcessServerStatus {
+  /**
+   * The generation of the spec that this status was computed from.
+   */
+  observedGeneration?: number;
+  /**
+   * Accepted, Ready, Reconciling, Stalled, Enrolled (each replica has its certificate), HeartbeatCurrent (each replica has written its status of late), CacheHasRoom, AssignmentsCurrent (the list of machines in the vault is the one that the cluster asks for).
+   */
+  conditions?: Condition[];
+  /**
+   * How many replicas there are.
+   */
+  replicas?: number;
+  /**
+   * Label selector of the replicas' pods. Empty in mode External.
+   */
+  selector?: string;
+  /**
+   * How many machines are assigned to it.
+   */
+  machines?: number;
+  /**
+   * When the replica that has been silent longest last wrote its status.
+   */
+  heartbeatTime?: string;
+  /**
+   * The Secret whose bootstrap file an External process server starts from.
+   */
+  bootstrapSecretName?: string;
+  assignments?: ProcessServerStatusAssignments;
+  pendingRemoval?: ProcessServerStatusPendingRemoval;
+  /**
+   * Each replica, as it last reported.
+   */
+  replicaStatuses?: ProcessServerStatusReplicaStatusesItem[];
+}
+/**
+ * The signed list of machines in the vault.
+ */
+export interface ProcessServerStatusAssignments {
+  /**
+   * The controller epoch in which it was written.
+   */
+  controllerEpoch?: number;
+  /**
+   * Its generation within that epoch.
+   */
+  generation?: number;
+}
+/**
+ * A list of machines that is held back because it drops many at once. Absent when there is none.
+ */
+export interface ProcessServerStatusPendingRemoval {
+  /**
+   * Put this into spec.confirmRemoval to let it happen.
+   */
+  token: string;
+  /**
+   * The machines that would be dropped (the first 100).
+   *
+   * Items: namespace/name of a ProtectedVM.
+   */
+  machines: string[];
+}
+/**
+ * One replica.
+ */
+export interface ProcessServerStatusReplicaStatusesItem {
+  /**
+   * Its name in the vault.
+   */
+  name: string;
+  /**
+   * When it last wrote its status.
+   */
+  heartbeatTime?: string;
+  /**
+   * Its version.
+   */
+  version?: string;
+  /**
+   * How many machines it serves.
+   */
+  machines?: number;
+  /**
+   * Where agents reach it.
+   *
+   * Items: host:port.
+   */
+  endpoints?: string[];
+  /**
+   * Its clock minus the vault's, in milliseconds.
+   */
+  clockOffsetMs?: number;
+  cache?: ProcessServerStatusReplicaStatusesItemCache;
+  throughput?: ProcessServerStatusReplicaStatusesItemThroughput;
+}
+/**
+ * The volume on which it keeps what is not uploaded yet.
+ */
+export interface ProcessServerStatusReplicaStatusesItemCache {
+  /**
+   * Size of the volume.
+   */
+  totalBytes?: number;
+  /**
+   * What is free of it.
+   */
+  freeBytes?: number;
+  /**
+   * Since when the oldest of what is not uploaded has been waiting.
+   */
+  oldestNotUploadedTime?: string;
+}
+/**
+ * What passes through it, of late.
+ */
+export interface ProcessServerStatusReplicaStatusesItemThroughput {
+  /**
+   * From agents.
+   */
+  inBytesPerSecond?: number;
+  /**
+   * Into the vault.
+   */
+  outBytesPerSecond?: number;
+}
+
+/** Takes what agents send, keeps it safe on its cache and uploads it into the vault. Runs as a StatefulSet of this cluster, or on a host outside it. */
+export interface ProcessServer {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMeta;
+  spec: ProcessServerSpec;
+  status?: ProcessServerStatus;
+}
