@@ -1,0 +1,38 @@
+import { readProcessServerStatus } from '../../vault/processServerStatus.ts';
+import type { StepRun } from '../context.ts';
+import { FailoverFatal } from '../errors.ts';
+import { requestFinalSync } from './catalog.ts';
+
+/** Past this the source is let go again: a machine must not stay frozen because somebody left a planned failover waiting. */
+const LONGEST_MS = 30 * 60_000;
+
+/** Planned: the source freezes, its last barrier reaches the vault, and it goes off while frozen. Nothing is lost. */
+export const finalSync: StepRun = async ({ deps, entry, signal }) => {
+  const { document } = entry;
+  const catalog = await requestFinalSync(deps, document);
+  const processServer = catalog.processServer;
+  if (processServer === undefined)
+    throw new FailoverFatal(
+      'SourceUnreachable',
+      `Machine ${catalog.name} has no process server that could ask it for its last changes. If the site is lost, create an Unplanned Failover.`,
+    );
+  const since =
+    document.steps.find((step) => step.name === 'FinalSync')?.startedAt ?? deps.clock.now();
+  for (;;) {
+    const status = await readProcessServerStatus(deps.objects, processServer);
+    const machine = status?.machines.find((one) => one.machineId === catalog.machineId);
+    const final = machine?.finalBarrier;
+    const arrived = final?.failover === document.name;
+    if (arrived && (final.poweredOff || !document.request.powerOffSource)) {
+      await entry.update({ finalBarrier: { lsn: final.lsn, poweredOff: final.poweredOff } });
+      const state = final.poweredOff ? 'powered off' : 'frozen';
+      return `The source is ${state}; its last barrier, LSN ${final.lsn}, is in the vault.`;
+    }
+    if (deps.clock.now() - since > LONGEST_MS)
+      throw new FailoverFatal(
+        'FinalSyncTimedOut',
+        `Machine ${catalog.name} did not deliver its last changes within ${LONGEST_MS / 60_000} minutes (process server ${processServer}: ${machine?.agent.connected ? 'agent connected' : 'agent not connected'}). It goes on as before. If the site is lost, create an Unplanned Failover.`,
+      );
+    await deps.clock.sleep(deps.pollMs, signal);
+  }
+};

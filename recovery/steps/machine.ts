@@ -1,0 +1,117 @@
+/** The network interfaces, the virtual machine and its health. */
+import type { StepContext, StepRun } from '../context.ts';
+import { isOwn, ownTags } from '../context.ts';
+import { FailoverFatal } from '../errors.ts';
+import { nicName, vmName } from '../names.ts';
+
+const SERIAL_LOG_LOOKED_AT = 256 * 1024;
+const EVIDENCE_LONGEST = 1024;
+
+export const createNics: StepRun = async (context) => {
+  const { deps, entry } = context;
+  const { target } = entry.document.request;
+  const names = target.nics.map((_, index) => nicName(entry.document, index));
+  await entry.update({ nics: names.map((name) => ({ name })) });
+  const nics: { name: string; id: string }[] = [];
+  for (const [index, spec] of target.nics.entries()) {
+    const name = names[index] ?? '';
+    const ref = { resourceGroup: target.resourceGroup, name };
+    const subnet = await deps.compute.subnet(spec);
+    if (subnet === undefined)
+      throw new FailoverFatal(
+        'SubnetNotFound',
+        `Subnet ${spec.subnet} of network ${spec.network} in resource group ${spec.resourceGroup} is gone. Create it, or correct the target, and create a new Failover.`,
+      );
+    refuseForeign(context, `network interface ${name}`, await deps.compute.nic(ref));
+    await deps.assertInControl();
+    const nic = await deps.compute.createNic(ref, {
+      location: target.location,
+      subnetId: subnet.id,
+      privateIp: spec.privateIp,
+      tags: ownTags(entry.document),
+    });
+    nics.push({ name, id: nic.id });
+  }
+  await entry.update({ nics });
+  return `Made ${nics.length} network interfaces.`;
+};
+
+export const createVm: StepRun = async (context) => {
+  const { deps, entry } = context;
+  const { request, disks = [], nics = [] } = entry.document;
+  const name = vmName(entry.document);
+  const ref = { resourceGroup: request.target.resourceGroup, name };
+  await entry.update({ vm: { name } });
+  refuseForeign(context, `virtual machine ${name}`, await deps.compute.vm(ref));
+  const [osDisk, ...dataDisks] = disks.map((disk) => disk.managedDisk.id ?? '');
+  await deps.assertInControl();
+  const vm = await deps.compute.createVm(ref, {
+    location: request.target.location,
+    size: request.target.size,
+    zone: request.target.zone,
+    osDiskId: osDisk ?? '',
+    osType: request.target.osType,
+    dataDisks: dataDisks.map((id, lun) => ({ lun, id })),
+    nicIds: nics.map((nic) => nic.id ?? ''),
+    tags: ownTags(entry.document),
+  });
+  await entry.update({ vm: { name, id: vm.id } });
+  return `Made virtual machine ${name}.`;
+};
+
+/** The machine runs and, when a pattern was given, has said it on its serial console. RTO ends here. */
+export const healthCheck: StepRun = async ({ deps, entry, signal }) => {
+  const { document } = entry;
+  const ref = { resourceGroup: document.request.target.resourceGroup, name: vmName(document) };
+  const check = document.request.healthCheck;
+  const pattern = check === undefined ? undefined : new RegExp(check.serialPattern, 'm');
+  const since =
+    document.steps.find((step) => step.name === 'HealthCheck')?.startedAt ?? deps.clock.now();
+  const deadline = since + (check?.timeoutSeconds ?? 600) * 1000;
+  for (;;) {
+    const vm = await deps.compute.vm(ref);
+    const log = pattern === undefined ? '' : await deps.compute.serialLog(ref);
+    const match = pattern?.exec(log.slice(-SERIAL_LOG_LOOKED_AT));
+    const passed = pattern === undefined ? vm?.power === 'running' : match != null;
+    const now = deps.clock.now();
+    if (passed) {
+      const evidence =
+        match === undefined
+          ? 'running'
+          : lineOf(log.slice(-SERIAL_LOG_LOOKED_AT), match?.index ?? 0);
+      const rtoSeconds = Math.max(0, now - document.acceptedAt) / 1000;
+      await entry.update({ health: { passedAt: now, evidence }, rtoSeconds });
+      return pattern === undefined ? 'The machine runs.' : `The machine said: ${evidence}`;
+    }
+    if (now > deadline) {
+      await entry.update({ health: { evidence: log.slice(-EVIDENCE_LONGEST) } });
+      throw new FailoverFatal(
+        'HealthCheckFailed',
+        `Virtual machine ${ref.name} (${vm?.power ?? 'gone'}) did not pass its health check within ${Math.round((deadline - since) / 1000)} s. It was left as it is: look at its serial console; commit it if it is fine, or try an older recovery point.`,
+      );
+    }
+    await deps.clock.sleep(deps.pollMs, signal);
+  }
+};
+
+/** A name that somebody else's resource holds: using it could overwrite or later delete what is not ours. */
+function refuseForeign(
+  context: StepContext,
+  what: string,
+  found: { tags: Record<string, string> } | undefined,
+): void {
+  if (found === undefined || isOwn(context.entry.document, found)) return;
+  throw new FailoverFatal(
+    'NameInUse',
+    `There is a ${what} in resource group ${context.entry.document.request.target.resourceGroup} that this failover did not make. Remove or rename it, or change the target's name, and create a new Failover.`,
+  );
+}
+
+function lineOf(text: string, index: number): string {
+  const start = text.lastIndexOf('\n', index) + 1;
+  const end = text.indexOf('\n', index);
+  return text
+    .slice(start, end === -1 ? undefined : end)
+    .trim()
+    .slice(0, EVIDENCE_LONGEST);
+}
