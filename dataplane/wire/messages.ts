@@ -5,6 +5,7 @@
  * positions inside Uploaded) are described where they are encoded. The conversation:
  *
  *   enrolment   A EnrolBegin → P EnrolNonce → A EnrolRequest → P EnrolAnswer           (no client certificate yet)
+ *               P EnrolAnswer pending every 5 s until the operator answers; an agent that asks again uses the same CSR
  *   session     A Hello → P Welcome | Redirect | Refused                               (client certificate = one machine)
  *   disks       A AgentStatus right after Welcome, after each Configure and whenever a disk's size or error changes, each time
  *               before the first Data that depends on it: its `disks[].sizeBytes` is what Data and Ask may address.
@@ -119,6 +120,11 @@ export const configurationSchema = z.object({
   hooks: hookSpecSchema.optional(),
   /** A token not seen before asks for a resync (reason Manual). */
   resyncToken: z.string().optional(),
+  /**
+   * A planned failover wants the last barrier; BarrierPrepare.final follows. When it is gone from a later Configure, the failover was
+   * cancelled: an agent that stayed frozen thaws and goes on.
+   */
+  final: z.object({ failover: z.string(), powerOff: z.boolean() }).optional(),
 });
 export type Configuration = z.infer<typeof configurationSchema>;
 
@@ -131,11 +137,14 @@ export const messageSchemas = {
     kernel: z.string(),
     /** /proc/sys/kernel/random/boot_id: another one means dirt of before the boot is unknown. */
     bootId: z.string(),
-    /** The highest LSN this agent ever gave to a record; 0 when it has no state. */
+    /**
+     * The highest LSN this agent ever gave to a record, stored before the record is sent; 0 when it has no state. With tracking
+     * Continued and less than the process server's journaledLsn, the machine went back in time (SourceReverted).
+     */
     capturedLsn: lsn,
     /** Newest barrier acknowledged to this agent. Behind the process server's: the machine went back in time (SourceReverted). */
     acknowledgedBarrierLsn: lsn,
-    /** The cache (Welcome.cacheId) that acknowledged it. */
+    /** The cache (Welcome.cacheId) that acknowledged it. Another than the process server's, which has barriers of its own: reverted too. */
     cacheId: z.string().optional(),
     /** Continued: the bitmaps account for every write since acknowledgedBarrierLsn. Otherwise a resync follows, for this reason. */
     tracking: z.union([
@@ -156,6 +165,7 @@ export const messageSchemas = {
     lastBarrierLsn: lsn,
     /** The journal is inside a resync (or has never seen one end): a resync must follow whatever the tracking says. */
     resync: z.object({ required: z.boolean(), reason: resyncReasonSchema.optional() }),
+    /** The whole window: no Data frame (payload) may be larger, or it would wait for ever. At least 256 KiB. */
     creditBytes: bytes,
     configuration: configurationSchema,
   }),
@@ -211,7 +221,12 @@ export const messageSchemas = {
       })
       .optional(),
     errors: z.array(z.object({ code: z.string(), message: z.string(), sinceMs: bytes })).max(16),
-    /** A final barrier is durable and the machine is about to go off (or is kept frozen). */
+    /** The last resync token that was obeyed (the resync it asked for has begun). */
+    resyncToken: z.string().optional(),
+    /**
+     * The final barrier is durable in the vault (Uploaded.barrierLsn reached it) and the machine is kept frozen (poweredOff false), or
+     * goes off right after this message (true; sent and flushed before the power goes).
+     */
     final: z.object({ failover: z.string(), poweredOff: z.boolean() }).optional(),
   }),
   [FrameType.Heartbeat]: z.object({ timeMs: z.number().int() }),
@@ -233,6 +248,8 @@ export const messageSchemas = {
       caCertificatePem: z.string(),
       machineId: machineIdSchema,
       mac: z.string().regex(/^[0-9a-f]{64}$/),
+      /** The nonce whose key `mac` was made with: that of the first request with this CSR, when the agent asked more than once. */
+      nonce: z.string().regex(/^[0-9a-f]{64}$/),
     }),
     z.object({ outcome: z.literal('refused'), code: z.string(), message: z.string() }),
   ]),
