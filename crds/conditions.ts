@@ -102,6 +102,8 @@ export const Reason = {
   VaultUnreachable: 'VaultUnreachable',
   /** Azure or the storage account refuses the credentials. */
   CredentialsRefused: 'CredentialsRefused',
+  /** The storage account answers, but has no container of that name. */
+  ContainerMissing: 'ContainerMissing',
   /** The key that this cluster has does not open the vault. */
   KeyRefused: 'KeyRefused',
   /** No key that opens this existing vault: set vaultKeySecretRef. */

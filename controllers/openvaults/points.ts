@@ -14,12 +14,16 @@ export interface PointSummary {
 export interface PointsSummary {
   count: number;
   oldest: PointSummary | undefined;
-  newest: PointSummary | undefined;
-  newestAppConsistent: PointSummary | undefined;
+  /** Newest first. */
+  recent: PointSummary[];
+  newestCrash: PointSummary | undefined;
+  newestApp: PointSummary | undefined;
 }
 
 /** Points are listed by name; their documents are read only where a kind or a time is shown, and never twice. */
-const APP_CONSISTENT_LOOKBACK = 128;
+const RECENT = 20;
+/** App-consistent points are at least an hour apart, which may be 60 crash-consistent ones back. */
+const APP_LOOKBACK = 240;
 /** 15 days of a point each 15 s is 86,400; the ladder keeps far fewer. */
 const POINTS_MAX = 100_000;
 
@@ -31,20 +35,29 @@ export class PointsReader {
     this.#objects = deps.objects;
   }
 
-  /** Rejects with a StoreError or VaultDocumentError. */
-  async summary(machineId: string): Promise<PointsSummary> {
+  /**
+   * `appConsistent`: whether the policy makes such points at all; looking for one costs a read a point.
+   * Rejects with a StoreError or VaultDocumentError.
+   */
+  async summary(machineId: string, options: { appConsistent: boolean }): Promise<PointsSummary> {
     const keys: string[] = [];
     for await (const info of this.#objects.list(vaultLayout.pointsPrefix(machineId))) {
       if (info.key.endsWith('.json')) keys.push(info.key);
       if (keys.length >= POINTS_MAX) break;
     }
     const known = this.#forgetOthers(machineId, keys);
-    const newest = await this.#read(known, keys.at(-1));
+    const recent: PointSummary[] = [];
+    for (const key of keys.slice(-RECENT).reverse()) {
+      const point = await this.#read(known, key);
+      if (point !== undefined) recent.push(point);
+    }
+    const app = recent.find((point) => point.consistency === 'App');
     return {
       count: keys.length,
       oldest: await this.#read(known, keys[0]),
-      newest,
-      newestAppConsistent: await this.#newestApp(known, keys),
+      recent,
+      newestCrash: recent.find((point) => point.consistency === 'Crash'),
+      newestApp: app ?? (options.appConsistent ? await this.#newestApp(known, keys) : undefined),
     };
   }
 
@@ -56,7 +69,7 @@ export class PointsReader {
     known: Map<string, PointSummary>,
     keys: readonly string[],
   ): Promise<PointSummary | undefined> {
-    for (const key of keys.slice(-APP_CONSISTENT_LOOKBACK).reverse()) {
+    for (const key of keys.slice(-APP_LOOKBACK, -RECENT).reverse()) {
       const point = await this.#read(known, key);
       if (point?.consistency === 'App') return point;
     }

@@ -2,8 +2,9 @@
  * What a process server must do, decided purely: which machines it gets, whether the list may be written, under which generation.
  *
  * A list that loses many machines at once is more often an accident (a cache that had not filled, a deleted namespace, a wrong
- * manifest) than a wish, so the machines it would drop stay in it until a person confirms that generation.
+ * manifest) than a wish, so the machines it would drop stay in it until a person confirms with the token of that very removal.
  */
+import { createHash } from 'node:crypto';
 import type { Assignment, AssignmentsDocument, CatalogDocument } from '../../vault/documents.ts';
 
 /** More than these many machines, and more than this share of them, leave a list only after a confirmation. */
@@ -51,15 +52,15 @@ export interface AssignmentsInput {
   redirects: Record<string, string[]>;
   /** What stands in the vault now; undefined when nothing does. */
   current: AssignmentsDocument | undefined;
-  /** The generation that a person confirmed on the ProcessServer. */
-  confirmedGeneration: number | undefined;
+  /** spec.confirmRemoval of the ProcessServer. */
+  confirmedToken: string | undefined;
 }
 
 export interface AssignmentsDecision {
   /** To be signed and written by compare-and-set; undefined when what stands there is right. */
   write: AssignmentsDocument | undefined;
   /** Machines that stay in the list only because nobody has confirmed their removal. */
-  awaitingConfirmation: { generation: number; machines: readonly Assignment[] } | undefined;
+  awaitingConfirmation: { token: string; machines: readonly Assignment[] } | undefined;
 }
 
 export function decideAssignments(input: AssignmentsInput): AssignmentsDecision {
@@ -71,17 +72,17 @@ export function decideAssignments(input: AssignmentsInput): AssignmentsDecision 
   const dropped = (input.current?.machines ?? []).filter(
     (assignment) => !wantedIds.has(assignment.machineId),
   );
-  const generation = (input.current?.generation ?? 0) + 1;
+  const standing = input.current ?? { controllerEpoch: 0, generation: 0, machines: [] };
   const held =
-    dropsTooMuch(dropped.length, input.current?.machines.length ?? 0) &&
-    !confirms(input.confirmedGeneration, generation)
+    dropsTooMuch(dropped.length, standing.machines.length) &&
+    input.confirmedToken !== removalToken(standing, dropped)
       ? dropped
       : [];
   const next: AssignmentsDocument = {
     vaultId: input.vaultId,
     processServer: input.processServer,
     controllerEpoch: input.controllerEpoch,
-    generation,
+    generation: standing.generation + 1,
     caCertificatePem: input.caCertificatePem,
     machines: [...wanted, ...held].sort(byMachineId),
     redirects: input.redirects,
@@ -92,18 +93,26 @@ export function decideAssignments(input: AssignmentsInput): AssignmentsDecision 
     awaitingConfirmation:
       held.length === 0
         ? undefined
-        : { generation: unchanged ? generation : generation + 1, machines: held },
+        : { token: removalToken(unchanged ? standing : next, held), machines: held },
   };
+}
+
+/** Names one removal from one list: a token that was used stays useless when the same machines are dropped again later. */
+function removalToken(
+  standing: Pick<AssignmentsDocument, 'controllerEpoch' | 'generation'>,
+  dropped: readonly Assignment[],
+): string {
+  const text = [
+    standing.controllerEpoch,
+    standing.generation,
+    ...dropped.map((one) => one.machineId),
+  ];
+  return createHash('sha256').update(text.join('|')).digest('hex').slice(0, 16);
 }
 
 /** Whether a list that goes from `before` machines and loses `dropped` of them needs a person's yes. */
 export function dropsTooMuch(dropped: number, before: number): boolean {
   return dropped > DROP_LIMIT.machines && dropped > before * DROP_LIMIT.share;
-}
-
-/** A confirmation counts for the very generation it names: an old annotation confirms nothing later. */
-function confirms(confirmed: number | undefined, generation: number): boolean {
-  return confirmed === generation;
 }
 
 /** Everything but the generation: a list that says the same is not written again. */
@@ -139,10 +148,7 @@ export function chooseReplica(options: {
     return options.current;
   let best: string | undefined;
   for (const replica of options.replicas)
-    if (
-      best === undefined ||
-      (options.load.get(replica) ?? 0) < (options.load.get(best) ?? 0)
-    )
+    if (best === undefined || (options.load.get(replica) ?? 0) < (options.load.get(best) ?? 0))
       best = replica;
   return best;
 }

@@ -4,35 +4,21 @@
  * Each chain is tried in order and the first that objects decides the condition. Messages hold nothing that changes by itself
  * (ages, percentages): those are fields of the status, so that a condition changes only when something happened.
  */
+import { Reason } from '../../crds/index.ts';
 import type { DiskSpec, MachineStatus, NameClaim } from '../../vault/documents.ts';
+import {
+  type Check,
+  fromCode,
+  nameTaken,
+  standbyObjection,
+  type VaultFacts,
+  vaultObjection,
+} from '../decisions.ts';
 
 /** Silence after which a process server is taken for dead: twelve of its 5-second heartbeats. */
 export const HEARTBEAT_LIMIT_MS = 60_000;
 
-export interface Objection {
-  reason: string;
-  message: string;
-}
-
-export type Check<I> = (input: I) => Objection | undefined;
-
-export function firstObjection<I>(checks: readonly Check<I>[], input: I): Objection | undefined {
-  for (const check of checks) {
-    const objection = check(input);
-    if (objection !== undefined) return objection;
-  }
-  return undefined;
-}
-
 // -------------------------------------------------------------------------------------------------------------- acceptance
-
-export type VaultFacts =
-  | { state: 'Missing' }
-  | { state: 'NamespaceNotAllowed' }
-  /** Not opened (yet): its own conditions say why. */
-  | { state: 'NotOpen'; message: string }
-  | { state: 'Standby'; holder: string }
-  | { state: 'InControl' };
 
 export interface AcceptanceInput {
   name: string;
@@ -47,67 +33,34 @@ export interface AcceptanceInput {
   nameHeldBy: NameClaim | undefined;
 }
 
+/** Other resources first, then the vault: what a person can correct here comes before what has to be waited for. */
 export const acceptanceChecks: readonly Check<AcceptanceInput>[] = [
-  (input) =>
-    input.vault.state === 'Missing'
-      ? {
-          reason: 'VaultNotFound',
-          message: `RecoveryVault ${input.vaultRef} does not exist. Create it, or correct spec.vaultRef.`,
-        }
-      : undefined,
-  (input) =>
-    input.vault.state === 'NamespaceNotAllowed'
-      ? {
-          reason: 'VaultNamespaceNotAllowed',
-          message: `RecoveryVault ${input.vaultRef} does not allow namespace ${input.namespace}. Add it to the vault's spec.allowedNamespaces.`,
-        }
-      : undefined,
+  (input) => (input.vault.state === 'NotOpen' ? undefined : vaultObjection(input)),
   (input) =>
     input.policyExists
       ? undefined
       : {
-          reason: 'PolicyNotFound',
+          reason: Reason.PolicyNotFound,
           message: `ReplicationPolicy ${input.policyRef} does not exist in namespace ${input.namespace}. Create it, or correct spec.policyRef.`,
         },
   (input) =>
     input.processServer.exists
       ? undefined
       : {
-          reason: 'ProcessServerNotFound',
+          reason: Reason.ProcessServerNotFound,
           message: `ProcessServer ${input.processServerRef} does not exist in namespace ${input.namespace}. Create it, or correct spec.processServerRef.`,
         },
   (input) =>
     input.processServer.vaultRef === input.vaultRef
       ? undefined
       : {
-          reason: 'ProcessServerOfAnotherVault',
+          reason: Reason.ProcessServerOfOtherVault,
           message: `ProcessServer ${input.processServerRef} writes to RecoveryVault ${input.processServer.vaultRef ?? '(none)'}, but this machine's vault is ${input.vaultRef}. Let both name the same vault.`,
         },
-  (input) =>
-    input.vault.state === 'NotOpen'
-      ? {
-          reason: 'VaultNotReady',
-          message: `RecoveryVault ${input.vaultRef} can't be used yet: ${input.vault.message}`,
-        }
-      : undefined,
-  (input) => (input.nameHeldBy === undefined ? undefined : nameTaken(input.name, input.nameHeldBy)),
-  (input) =>
-    input.vault.state === 'Standby'
-      ? {
-          reason: 'VaultNotInControl',
-          message: `RecoveryVault ${input.vaultRef} is controlled by ${input.vault.holder}; this cluster only reads it. Set takeControlFromEpoch on the vault to take over.`,
-        }
-      : undefined,
+  vaultObjection,
+  (input) => (input.nameHeldBy === undefined ? undefined : nameTaken(input.nameHeldBy)),
+  (input) => standbyObjection(input.vault, input.vaultRef),
 ];
-
-/** Says who holds the name, so that nobody has to search three clusters for it. */
-export function nameTaken(name: string, claim: NameClaim): Objection {
-  const what = { machine: 'Machine', processserver: 'Process server', failover: 'Failover' };
-  return {
-    reason: 'NameTaken',
-    message: `${what[claim.kind]} name ${name} is taken in this vault by ${claim.namespace}/${claim.name} of installation ${claim.installationId}, since ${new Date(claim.claimedAt).toISOString()}. Use another name, or delete that resource first.`,
-  };
-}
 
 // ------------------------------------------------------------------------------------------------------------- replication
 
@@ -115,12 +68,10 @@ export interface ReplicationInput {
   now: number;
   accepted: boolean;
   paused: boolean;
-  disksChosen: boolean;
   /** An agent was ever given a certificate for this machine. */
   enrolled: boolean;
   processServer: { name: string; heartbeatMs: number | undefined };
   machine: MachineStatus | undefined;
-  pointCount: number;
 }
 
 /** Why what arrives from the machine is not what should arrive. */
@@ -128,18 +79,14 @@ export const replicationChecks: readonly Check<ReplicationInput>[] = [
   (input) =>
     input.accepted
       ? undefined
-      : { reason: 'NotAccepted', message: 'The resource is not accepted; see Accepted.' },
-  (input) =>
-    input.disksChosen
-      ? undefined
       : {
-          reason: 'NoDisksChosen',
-          message: 'spec.disks names no disk. Choose from those the agent offers (status.offeredDisks).',
+          reason: Reason.DependencyNotReady,
+          message: 'The resource is not accepted; see Accepted.',
         },
   (input) =>
     processServerSilent(input)
       ? {
-          reason: 'ProcessServerSilent',
+          reason: Reason.ProcessServerSilent,
           message:
             input.processServer.heartbeatMs === undefined
               ? `Process server ${input.processServer.name} has never reported. Install it, or look at its log.`
@@ -150,13 +97,14 @@ export const replicationChecks: readonly Check<ReplicationInput>[] = [
     input.enrolled || input.machine?.agent.lastSeenMs !== undefined
       ? undefined
       : {
-          reason: 'AgentNotEnrolled',
-          message: 'No agent has enrolled under this name. Install the agent in the machine with the process server’s passphrase.',
+          reason: Reason.AgentNotEnrolled,
+          message:
+            'No agent has enrolled under this name. Install the agent in the machine with the process server’s passphrase.',
         },
   (input) =>
     input.machine === undefined
       ? {
-          reason: 'AssignmentPending',
+          reason: Reason.Pending,
           message: `Process server ${input.processServer.name} has not taken the machine up yet.`,
         }
       : undefined,
@@ -164,7 +112,7 @@ export const replicationChecks: readonly Check<ReplicationInput>[] = [
     input.machine?.fenced === undefined
       ? undefined
       : {
-          reason: input.machine.fenced.by === 'Seal' ? 'JournalSealed' : 'WriterFenced',
+          reason: input.machine.fenced.by === 'Seal' ? Reason.FailoverActive : Reason.Fenced,
           message:
             input.machine.fenced.by === 'Seal'
               ? `Failover ${input.machine.fenced.failover ?? ''} sealed the journal: the machine is no longer replicated.`
@@ -172,26 +120,26 @@ export const replicationChecks: readonly Check<ReplicationInput>[] = [
         },
   (input) =>
     input.paused
-      ? { reason: 'Paused', message: 'spec.paused is true: nothing new is replicated.' }
+      ? { reason: Reason.Paused, message: 'spec.paused is true: nothing new is replicated.' }
       : undefined,
   (input) =>
     input.machine?.agent.connected
       ? undefined
       : {
-          reason: 'AgentDisconnected',
+          reason: Reason.AgentDisconnected,
           message: `The agent is not connected to process server ${input.processServer.name}. Look whether the machine runs and reaches it.`,
         },
   (input) => {
     const broken = input.machine?.disks.find((disk) => disk.error !== undefined);
     return broken === undefined
       ? undefined
-      : { reason: 'DiskFailed', message: `Disk ${broken.index}: ${broken.error}` };
+      : { reason: Reason.DiskMissing, message: `Disk ${broken.index}: ${broken.error}` };
   },
   (input) => {
     const error = input.machine?.errors[0];
     return error === undefined
       ? undefined
-      : { reason: reasonOf(error.code), message: error.message };
+      : { reason: fromCode(error.code), message: error.message };
   },
 ];
 
@@ -200,11 +148,6 @@ export function processServerSilent(
 ): boolean {
   const { heartbeatMs } = input.processServer;
   return heartbeatMs === undefined || input.now - heartbeatMs > HEARTBEAT_LIMIT_MS;
-}
-
-/** Error codes are CamelCase already; one that is not would make the API server refuse the whole status. */
-export function reasonOf(code: string): string {
-  return /^[A-Za-z]([A-Za-z0-9_,:]{0,62}[A-Za-z0-9_])?$/.test(code) ? code : 'Error';
 }
 
 // --------------------------------------------------------------------------------------------------------------- positions
@@ -244,6 +187,7 @@ export interface Progress {
   bytesPerSecond: number;
   /** Undefined while the rate is not known. */
   etaSeconds: number | undefined;
+  startedMs: number;
 }
 
 export function progressOf(machine: MachineStatus | undefined): Progress | undefined {
@@ -255,13 +199,13 @@ export function progressOf(machine: MachineStatus | undefined): Progress | undef
     bytesTotal: resync.bytesTotal,
     bytesDone: resync.bytesDone,
     bytesSent: resync.bytesSent,
+    startedMs: resync.startedMs,
     percent:
       resync.bytesTotal === 0
         ? 0
         : Math.min(left === 0 ? 100 : 99, Math.floor((resync.bytesDone / resync.bytesTotal) * 100)),
     bytesPerSecond: resync.bytesPerSecond,
-    etaSeconds:
-      resync.bytesPerSecond > 0 ? Math.ceil(left / resync.bytesPerSecond) : undefined,
+    etaSeconds: resync.bytesPerSecond > 0 ? Math.ceil(left / resync.bytesPerSecond) : undefined,
   };
 }
 
@@ -304,22 +248,23 @@ export const deletionChecks: readonly Check<{
   (input) =>
     input.activeSide === 'Azure'
       ? {
-          reason: 'ActiveInAzure',
-          message: 'The machine runs in Azure: its description is kept. Fail it back first, or set the annotation farshore.dev/force-delete=true to let go of it.',
+          reason: Reason.ActiveInAzure,
+          message:
+            'The machine runs in Azure: its description is kept. Fail it back first, or set the annotation farshore.dev/force-delete to let go of it.',
         }
       : undefined,
   (input) =>
     input.activeFailover === undefined
       ? undefined
       : {
-          reason: 'InFailover',
-          message: `Failover ${input.activeFailover} acts on this machine. Wait for its end, or set the annotation farshore.dev/force-delete=true.`,
+          reason: Reason.FailoverActive,
+          message: `Failover ${input.activeFailover} acts on this machine. Wait for its end, or set the annotation farshore.dev/force-delete.`,
         },
   (input) =>
     input.assignedTo === undefined
       ? undefined
       : {
-          reason: 'AssignmentNotRemoved',
+          reason: Reason.Draining,
           message: `Process server ${input.assignedTo} still has the machine in its assignments. It goes once they are rewritten (a large removal waits for a confirmation on the ProcessServer).`,
         },
 ];

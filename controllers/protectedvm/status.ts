@@ -1,0 +1,466 @@
+/** Everything that a ProtectedVM shows: its conditions, all of them from the first visit, and its fields. Pure. */
+import { ConditionType, type ProtectedVMStatus, Reason } from '../../crds/index.ts';
+import type { ApplierStatus, CatalogDocument, MachineStatus } from '../../vault/documents.ts';
+import {
+  type Decided,
+  fails,
+  firstObjection,
+  fromCode,
+  holds,
+  type Objection,
+  unknown,
+} from '../decisions.ts';
+import type { PointsSummary } from '../openvaults/points.ts';
+import {
+  newestDurableMs,
+  type Progress,
+  processServerSilent,
+  progressOf,
+  replicationChecks,
+  rpoSeconds,
+} from './policies.ts';
+
+export interface StatusInput {
+  /** Now, by the vault's clock. */
+  vaultNowMs: number;
+  /** Why the resource can't be acted on; undefined when it can. */
+  acceptance: Objection | undefined;
+  deletion: Objection | undefined;
+  paused: boolean;
+  rpoThresholdSeconds: number;
+  rpoThresholdText: string;
+  /** Undefined while the machine has no entry in the vault, or the vault can't be read. */
+  catalog: CatalogDocument | undefined;
+  vaultReadable: boolean;
+  enrolled: boolean;
+  offeredDisks: ProtectedVMStatus['offeredDisks'];
+  processServer: { name: string; heartbeatMs: number | undefined; clockOffsetMs: number };
+  machine: MachineStatus | undefined;
+  applied: ApplierStatus['machines'][number] | undefined;
+  points: PointsSummary | undefined;
+  /** Undefined while Azure has not been asked. */
+  target: { objection: Objection | undefined } | undefined;
+  /** What was shown before: progress of an initial replication stays after its end. */
+  before: ProtectedVMStatus | undefined;
+}
+
+export interface Shown {
+  status: Omit<ProtectedVMStatus, 'conditions' | 'observedGeneration'>;
+  conditions: Decided[];
+  /** For RPO as a figure; undefined before the first durable barrier. */
+  durableMs: number | undefined;
+}
+
+export function show(input: StatusInput): Shown {
+  const durableMs = newestDurableMs({
+    machine: input.machine,
+    processServerOffsetMs: input.processServer.clockOffsetMs,
+    newestPointMs: input.points?.recent[0]?.timeMs,
+  });
+  const conditions = conditionsOf(input, durableMs);
+  return {
+    status: { ...fieldsOf(input, durableMs), phase: phaseOf(input, conditions) },
+    conditions,
+    durableMs,
+  };
+}
+
+// --------------------------------------------------------------------------------------------------------------- conditions
+
+function conditionsOf(input: StatusInput, durableMs: number | undefined): Decided[] {
+  const parts = [
+    accepted(input),
+    initialReplication(input),
+    replicationHealthy(input),
+    recoveryPointCurrent(input, durableMs),
+    resyncRequired(input),
+    recoverable(input),
+    targetValid(input),
+    sourceStillRunning(input),
+  ];
+  return [...parts, ...summary(input, parts)];
+}
+
+function accepted(input: StatusInput): Decided {
+  return input.acceptance === undefined
+    ? holds(
+        ConditionType.Accepted,
+        Reason.Accepted,
+        'Vault, policy and process server exist, and the name is this resource’s.',
+      )
+    : fails(ConditionType.Accepted, input.acceptance);
+}
+
+function initialReplication(input: StatusInput): Decided {
+  const type = ConditionType.InitialReplicationComplete;
+  if (hasBarrier(input))
+    return holds(type, Reason.InitialReplicationDone, 'A first copy of all disks is in the vault.');
+  if (input.catalog === undefined)
+    return input.acceptance === undefined
+      ? unknown(type, notReadYet)
+      : fails(type, {
+          reason: Reason.DependencyNotReady,
+          message: 'The resource is not accepted; see Accepted.',
+        });
+  if (input.machine?.resync !== undefined)
+    return fails(type, {
+      reason: Reason.InitialReplicationRunning,
+      message: 'The disks are being copied; status.initialReplication says how far.',
+    });
+  return fails(
+    type,
+    replicationObjection(input) ?? {
+      reason: Reason.Pending,
+      message: 'The agent is connected and has not begun yet.',
+    },
+  );
+}
+
+function replicationHealthy(input: StatusInput): Decided {
+  const type = ConditionType.ReplicationHealthy;
+  if (input.acceptance === undefined && !input.vaultReadable) return unknown(type, notReadYet);
+  const objection = replicationObjection(input);
+  return objection === undefined
+    ? holds(
+        type,
+        Reason.Replicating,
+        `Changes arrive at process server ${input.processServer.name}.`,
+      )
+    : fails(type, objection);
+}
+
+function recoveryPointCurrent(input: StatusInput, durableMs: number | undefined): Decided {
+  const type = ConditionType.RecoveryPointCurrent;
+  if (durableMs === undefined)
+    return unknown(type, {
+      reason: Reason.NoBarrierYet,
+      message: 'No barrier is in the vault yet.',
+    });
+  const rpo = rpoSeconds({ vaultNowMs: input.vaultNowMs, durableMs });
+  return rpo <= input.rpoThresholdSeconds
+    ? holds(
+        type,
+        Reason.WithinThreshold,
+        `The newest barrier is younger than the policy's threshold of ${input.rpoThresholdText}.`,
+      )
+    : fails(type, {
+        reason: Reason.ThresholdExceeded,
+        message: `The newest barrier in the vault is of ${iso(durableMs)}, older than the policy's threshold of ${input.rpoThresholdText}. ReplicationHealthy says what is in its way.`,
+      });
+}
+
+function resyncRequired(input: StatusInput): Decided {
+  const type = ConditionType.ResyncRequired;
+  const resync = input.machine?.resync;
+  if (resync !== undefined && hasBarrier(input))
+    return holds(
+      type,
+      fromCode(resync.reason),
+      `The disks are compared with the vault (${RESYNC[resync.reason]}). No recovery point is made until it is done; earlier ones stay.`,
+    );
+  if (input.machine === undefined)
+    return unknown(type, {
+      reason: Reason.Pending,
+      message: 'The process server has not reported the machine yet.',
+    });
+  return fails(type, {
+    reason: Reason.TrackingComplete,
+    message: 'Every write since the last barrier is accounted for.',
+  });
+}
+
+const RESYNC: Record<NonNullable<MachineStatus['resync']>['reason'], string> = {
+  Initial: 'for the first time',
+  TrackingLost: 'the tracer lost sight of writes',
+  AfterReboot: 'the machine was restarted',
+  SourceReverted: 'the machine went back to an older state',
+  DiskResized: 'a disk has another size',
+  VaultGap: 'the vault lacks something that the source no longer remembers',
+  Manual: 'asked for by resyncRequest',
+};
+
+function recoverable(input: StatusInput): Decided {
+  const type = ConditionType.Recoverable;
+  if (!input.vaultReadable && input.points === undefined) return unknown(type, notReadYet);
+  if ((input.points?.count ?? 0) === 0)
+    return fails(type, {
+      reason: Reason.NoPointYet,
+      message: 'There is no recovery point yet.',
+    });
+  if (!input.vaultReadable)
+    return unknown(type, {
+      reason: Reason.VaultUnreachable,
+      message: 'The vault can’t be read now; it held recovery points when it last could.',
+    });
+  if (input.target?.objection !== undefined)
+    return fails(type, {
+      reason: input.target.objection.reason,
+      message: `The target is not valid: ${input.target.objection.message}`,
+    });
+  return holds(
+    type,
+    Reason.PointAvailable,
+    'The machine can be brought up from its recovery points.',
+  );
+}
+
+function targetValid(input: StatusInput): Decided {
+  const type = ConditionType.TargetValid;
+  if (input.target === undefined)
+    return unknown(type, { reason: Reason.Pending, message: 'Azure has not been asked yet.' });
+  return input.target.objection === undefined
+    ? holds(type, Reason.TargetFits, 'Resource group, network and size exist and fit the machine.')
+    : fails(type, input.target.objection);
+}
+
+function sourceStillRunning(input: StatusInput): Decided {
+  const type = ConditionType.SourceStillRunning;
+  const inAzure = input.catalog?.activeSide === 'Azure' || input.machine?.fenced?.by === 'Seal';
+  if (!inAzure)
+    return fails(type, {
+      reason: Reason.Replicating,
+      message: 'The machine runs at its source, as it should.',
+    });
+  if (input.machine === undefined || processServerSilent(silence(input)))
+    return unknown(type, {
+      reason: Reason.ProcessServerSilent,
+      message: 'Nobody can see the source: its process server does not report.',
+    });
+  return input.machine.agent.connected
+    ? holds(
+        type,
+        Reason.SourceWrites,
+        'The machine was failed over to Azure, but its source still runs: two of it may write to the outside. Shut the source down.',
+      )
+    : fails(type, {
+        reason: Reason.SourceSilent,
+        message: 'The source has not been seen since its journal was sealed.',
+      });
+}
+
+function summary(input: StatusInput, parts: readonly Decided[]): Decided[] {
+  const { Ready, Reconciling, Stalled } = ConditionType;
+  if (input.deletion !== undefined)
+    return [
+      fails(Ready, input.deletion),
+      holds(Reconciling, Reason.Deleting, input.deletion.message),
+      fails(Stalled, { reason: Reason.Deleting, message: 'It is being deleted.' }),
+    ];
+  const broken = parts.find((part) => part.status !== BEST[part.type]);
+  if (broken === undefined)
+    return [
+      holds(Ready, Reason.Succeeded, 'The machine is protected.'),
+      fails(Reconciling, { reason: Reason.Succeeded, message: 'Nothing is left to do.' }),
+      fails(Stalled, { reason: Reason.Succeeded, message: 'Nothing stands in the way.' }),
+    ];
+  const stuck = input.acceptance !== undefined && !WAITING.has(input.acceptance.reason);
+  return [
+    fails(Ready, broken),
+    stuck
+      ? fails(Reconciling, {
+          reason: broken.reason,
+          message: 'Waits for somebody to correct what Ready says.',
+        })
+      : holds(Reconciling, broken.reason, broken.message),
+    stuck
+      ? holds(Stalled, broken.reason, broken.message)
+      : fails(Stalled, { reason: Reason.Progressing, message: 'Work is under way.' }),
+  ];
+}
+
+/** What each condition is when all is well. */
+const BEST: Record<string, 'True' | 'False'> = {
+  [ConditionType.Accepted]: 'True',
+  [ConditionType.InitialReplicationComplete]: 'True',
+  [ConditionType.ReplicationHealthy]: 'True',
+  [ConditionType.RecoveryPointCurrent]: 'True',
+  [ConditionType.ResyncRequired]: 'False',
+  [ConditionType.Recoverable]: 'True',
+  [ConditionType.TargetValid]: 'True',
+  [ConditionType.SourceStillRunning]: 'False',
+};
+
+/** Reasons that pass by themselves. */
+const WAITING: ReadonlySet<string> = new Set([Reason.VaultNotReady, Reason.NotInControl]);
+
+const notReadYet: Objection = {
+  reason: Reason.VaultNotReady,
+  message: 'The vault could not be read yet.',
+};
+
+function hasBarrier(input: StatusInput): boolean {
+  return (
+    (input.points?.count ?? 0) > 0 ||
+    input.machine?.uploadedBarrier !== undefined ||
+    input.before?.initialReplication?.finishedAt !== undefined
+  );
+}
+
+function silence(input: StatusInput) {
+  return { now: input.vaultNowMs, processServer: input.processServer };
+}
+
+function replicationObjection(input: StatusInput): Objection | undefined {
+  return firstObjection(replicationChecks, {
+    ...silence(input),
+    accepted: input.acceptance === undefined,
+    paused: input.paused,
+    enrolled: input.enrolled,
+    machine: input.machine,
+  });
+}
+
+// ------------------------------------------------------------------------------------------------------------------- fields
+
+function phaseOf(input: StatusInput, conditions: readonly Decided[]): string {
+  const is = (type: string) => conditions.find((one) => one.type === type)?.status === 'True';
+  if (input.deletion !== undefined) return 'Deleting';
+  if (!is(ConditionType.Accepted))
+    return input.acceptance !== undefined && WAITING.has(input.acceptance.reason)
+      ? 'Waiting'
+      : 'Rejected';
+  if (input.catalog?.activeSide === 'Azure') return 'InAzure';
+  if (input.catalog?.activeFailover !== undefined) return 'FailingOver';
+  if (input.paused) return 'Paused';
+  if (!is(ConditionType.InitialReplicationComplete))
+    return input.machine?.resync === undefined ? 'WaitingForAgent' : 'InitialReplication';
+  if (is(ConditionType.ResyncRequired)) return 'Resync';
+  return is(ConditionType.ReplicationHealthy) && is(ConditionType.RecoveryPointCurrent)
+    ? 'Protected'
+    : 'Degraded';
+}
+
+function fieldsOf(input: StatusInput, durableMs: number | undefined): Shown['status'] {
+  const { catalog, machine, applied } = input;
+  const progress = progressOf(machine);
+  const initial = initialReplicationField(input, progress, durableMs);
+  const status: Shown['status'] = {
+    ...(catalog === undefined ? {} : catalogFields(catalog, machine)),
+    ...(input.offeredDisks === undefined ? {} : { offeredDisks: input.offeredDisks }),
+    ...(machine === undefined ? {} : machineFields(machine)),
+    ...(initial === undefined ? {} : { initialReplication: initial }),
+    ...(progress === undefined || !hasBarrier(input)
+      ? {}
+      : { resync: { reason: progress.reason, ...progressField(progress) } }),
+    ...(durableMs === undefined ? {} : { lastBarrierTime: iso(durableMs) }),
+    ...(input.points === undefined ? {} : { recoveryPoints: pointsField(input.points) }),
+  };
+  if (machine !== undefined || applied !== undefined) {
+    status.positions = {
+      ...(machine === undefined
+        ? {}
+        : {
+            captured: String(machine.positions.capturedLsn),
+            journaled: String(machine.positions.journaledLsn),
+            uploaded: String(machine.positions.uploadedLsn),
+          }),
+      ...(applied === undefined ? {} : { applied: String(applied.appliedLsn) }),
+      ...(recoveryPointLsn(input) === undefined
+        ? {}
+        : { recoveryPoint: String(recoveryPointLsn(input)) }),
+    };
+    status.bytesBehind = {
+      ...(machine === undefined
+        ? {}
+        : { agent: machine.backlog.agentBytes, cache: machine.backlog.cacheBytes }),
+      ...(applied === undefined ? {} : { applier: applied.behindBytes }),
+    };
+  }
+  return status;
+}
+
+export function recoveryPointLsn(
+  input: Pick<StatusInput, 'applied' | 'points'>,
+): bigint | undefined {
+  return input.points?.recent[0]?.lsn ?? input.applied?.recoveryPointLsn;
+}
+
+function catalogFields(
+  catalog: CatalogDocument,
+  machine: MachineStatus | undefined,
+): Shown['status'] {
+  return {
+    machineId: catalog.machineId,
+    activeSide: catalog.activeSide,
+    ...(catalog.activeFailover === undefined ? {} : { activeFailover: catalog.activeFailover }),
+    disks: catalog.disks.map((disk) => {
+      const error = machine?.disks.find((reported) => reported.index === disk.index)?.error;
+      return {
+        name: disk.name,
+        index: disk.index,
+        sizeBytes: disk.sizeBytes,
+        ...(error === undefined ? {} : { error: error.slice(0, 4096) }),
+      };
+    }),
+  };
+}
+
+function machineFields(machine: MachineStatus): Shown['status'] {
+  const { agent, barriers } = machine;
+  return {
+    agent: {
+      connected: agent.connected,
+      ...(agent.lastSeenMs === undefined ? {} : { lastSeen: iso(agent.lastSeenMs) }),
+      ...(agent.version === undefined ? {} : { version: agent.version.slice(0, 128) }),
+      ...(agent.hostname === undefined ? {} : { hostname: agent.hostname.slice(0, 256) }),
+      ...(agent.kernel === undefined ? {} : { kernel: agent.kernel.slice(0, 256) }),
+    },
+    barriers: {
+      count: barriers.count,
+      voided: barriers.voided,
+      lastFreezeMs: Math.round(barriers.lastFreezeMs),
+      maxFreezeMs: Math.round(barriers.maxFreezeMs),
+      ...(barriers.lastVoid === undefined ? {} : { lastVoid: barriers.lastVoid.slice(0, 4096) }),
+    },
+    ...(machine.resyncToken === undefined ? {} : { resyncToken: machine.resyncToken.slice(0, 63) }),
+  };
+}
+
+function initialReplicationField(
+  input: StatusInput,
+  progress: Progress | undefined,
+  durableMs: number | undefined,
+): ProtectedVMStatus['initialReplication'] {
+  const before = input.before?.initialReplication;
+  if (before?.finishedAt !== undefined) return before;
+  if (hasBarrier(input))
+    return {
+      ...before,
+      ...(before?.bytesTotal === undefined ? {} : { bytesDone: before.bytesTotal }),
+      percent: 100,
+      etaSeconds: 0,
+      finishedAt: iso(durableMs ?? input.vaultNowMs),
+    };
+  return progress === undefined ? before : progressField(progress);
+}
+
+function progressField(progress: Progress): NonNullable<ProtectedVMStatus['initialReplication']> {
+  return {
+    bytesTotal: progress.bytesTotal,
+    bytesDone: progress.bytesDone,
+    bytesSent: progress.bytesSent,
+    percent: progress.percent,
+    bytesPerSecond: Math.round(progress.bytesPerSecond),
+    ...(progress.etaSeconds === undefined ? {} : { etaSeconds: progress.etaSeconds }),
+    startedAt: iso(progress.startedMs),
+  };
+}
+
+function pointsField(points: PointsSummary): NonNullable<ProtectedVMStatus['recoveryPoints']> {
+  const point = (one: NonNullable<PointsSummary['oldest']>) => ({
+    name: one.name,
+    lsn: String(one.lsn),
+    time: iso(one.timeMs),
+  });
+  return {
+    count: points.count,
+    ...(points.oldest === undefined ? {} : { oldestTime: iso(points.oldest.timeMs) }),
+    ...(points.newestCrash === undefined ? {} : { newestCrash: point(points.newestCrash) }),
+    ...(points.newestApp === undefined ? {} : { newestApp: point(points.newestApp) }),
+    recent: points.recent.map((one) => ({ ...point(one), consistency: one.consistency })),
+  };
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}
