@@ -3,8 +3,12 @@
  * that one operator can serve vaults in several clouds.
  */
 import { rootCertificates } from 'node:tls';
-import type { TokenCredential } from '@azure/core-auth';
-import { ClientSecretCredential, WorkloadIdentityCredential } from '@azure/identity';
+
+import {
+  ClientSecretCredential,
+  type TokenCredential,
+  WorkloadIdentityCredential,
+} from '@azure/identity';
 
 export interface AzureCloud {
   /** https://management.azure.com, without a slash at the end. */
