@@ -224,8 +224,10 @@ export interface KubeClient {
 // --------------------------------------------------------------------------------------------------------------------- errors
 
 export type KubeErrorCode =
-  /** 404 of an object, or of the whole kind (its CRD is not installed). */
+  /** 404 of an object. */
   | 'NotFound'
+  /** 404 of the whole kind: its CRD is not installed. Must not look as if all its objects had been deleted. */
+  | 'NotServed'
   /** 409: another version, another owner of a field, or a precondition that does not hold. */
   | 'Conflict'
   | 'AlreadyExists'
