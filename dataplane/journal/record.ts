@@ -153,6 +153,19 @@ export function decodeRecord(
   }
 }
 
+/**
+ * Bytes of the whole record whose header is at `offset` and complete; the record itself may be cut. Checks only what bounds the
+ * length; throws RecordError.
+ */
+export function recordLength(bytes: Uint8Array, offset: number): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + offset, RECORD_HEADER_SIZE);
+  const payloadLength = view.getUint32(12, true);
+  const isData = view.getUint8(0) === RecordKind.Data;
+  if (payloadLength > (isData ? LEAF_SIZE : CONTROL_PAYLOAD_MAX))
+    throw new RecordError(`it claims ${payloadLength} bytes`);
+  return (isData ? DATA_HEADER_SIZE : RECORD_HEADER_SIZE) + payloadLength;
+}
+
 /** Writes a Data record's header (48 bytes) at `offset`; the caller places the blocks right behind it. */
 export function encodeDataHeader(
   into: Uint8Array,
