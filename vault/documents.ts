@@ -88,7 +88,7 @@ export const vaultDocumentSchema = z.object({
       }),
     )
     .min(1)
-    .max(64),
+    .max(1024),
   /** The CA that signs agents' and process servers' certificates, its key sealed for the vault key and the recovery recipients. */
   ca: z.object({ certificatePem: z.string(), key: z.array(sealedKeySchema) }),
   /** A random challenge sealed for each recovery recipient; `recover --check` answers it (control/recovery-check.json). */
