@@ -1,0 +1,54 @@
+import type { Lsn, PointDocument } from '../../vault/documents.ts';
+import type { ApplyOptions, ApplyResult, ApplyTarget } from './replica.ts';
+import type { JournalBacklog, JournalSegment } from './replicaJournal.ts';
+
+/** One call of `applyTo`: its target, how far it is, and what it has to show. */
+export class ApplyRun {
+  readonly target: Lsn | undefined;
+  readonly options: ApplyOptions;
+  /** Newest point made. */
+  point: PointDocument | undefined;
+  #sealedBy: string | undefined;
+  #backlog: JournalBacklog = { lastSeq: -1, bytes: 0, sizes: new Map() };
+  #startedAt = 0;
+  #bytesDone = 0;
+
+  constructor(target: ApplyTarget, options: ApplyOptions) {
+    this.target = target === 'end' ? undefined : target.lsn;
+    this.options = options;
+  }
+
+  /** `now` is monotonic, as in `report`. */
+  begin(options: { backlog: JournalBacklog; now: number }): void {
+    this.#backlog = options.backlog;
+    this.#startedAt = options.now;
+  }
+
+  reached(lsn: Lsn): boolean {
+    return this.target !== undefined && lsn >= this.target;
+  }
+
+  /** Segments known to follow this one. */
+  segmentsAfter(seq: number): number {
+    return Math.max(0, this.#backlog.lastSeq - seq);
+  }
+
+  passed(segment: JournalSegment): void {
+    this.#bytesDone += this.#backlog.sizes.get(segment.seq) ?? 0;
+    this.#sealedBy = segment.header.failover;
+  }
+
+  report(lsn: Lsn, now: number): void {
+    const seconds = (now - this.#startedAt) / 1000;
+    this.options.onProgress?.({
+      lsn,
+      bytesDone: this.#bytesDone,
+      bytesTotal: this.#backlog.bytes,
+      bytesPerSecond: seconds > 0 ? Math.round(this.#bytesDone / seconds) : 0,
+    });
+  }
+
+  result(appliedLsn: Lsn): ApplyResult {
+    return { appliedLsn, sealedBy: this.#sealedBy, point: this.point };
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * Recovery points of a machine: the documents under points/<machineId>/, and how to choose and retire them.
+ *
+ * LSNs are in the keys, and within a machine both LSN and time only go up, so a point is found without reading all documents.
+ */
+import type { ObjectStore } from '../../platform/ports.ts';
+import {
+  decodeDocument,
+  type Lsn,
+  type PointDocument,
+  pointDocumentSchema,
+} from '../../vault/documents.ts';
+import { vaultLayout } from '../../vault/layout.ts';
+
+const POINT_KEY = /\/(\d{20})\.(json|pin)$/;
+
+/** Which LSNs have a point document and which are pinned, both ascending. */
+export interface PointIndex {
+  lsns: Lsn[];
+  pinned: Set<Lsn>;
+}
+
+/** One listing; no document is read. */
+export async function listPoints(objects: ObjectStore, machineId: string): Promise<PointIndex> {
+  const index: PointIndex = { lsns: [], pinned: new Set() };
+  for await (const { key } of objects.list(vaultLayout.pointsPrefix(machineId))) {
+    const match = POINT_KEY.exec(key);
+    if (match?.[1] === undefined) continue;
+    if (match[2] === 'json') index.lsns.push(BigInt(match[1]));
+    else index.pinned.add(BigInt(match[1]));
+  }
+  return index;
+}
+
+/** The point at an LSN; undefined when there is none. Throws VaultDocumentError when it can't be read. */
+export async function readPoint(
+  objects: ObjectStore,
+  at: { machineId: string; lsn: Lsn },
+): Promise<PointDocument | undefined> {
+  const key = vaultLayout.point(at.machineId, at.lsn);
+  const stored = await objects.get(key);
+  return stored && decodeDocument(pointDocumentSchema, key, stored.body);
+}
+
+/** All points, oldest first: one read each, so only for what shows them. */
+export async function readPoints(
+  objects: ObjectStore,
+  machineId: string,
+): Promise<PointDocument[]> {
+  const points: PointDocument[] = [];
+  for (const lsn of (await listPoints(objects, machineId)).lsns) {
+    const point = await readPoint(objects, { machineId, lsn });
+    // Gone since the listing: retired.
+    if (point !== undefined) points.push(point);
+  }
+  return points;
+}
+
+/** The newest point; undefined when there is none. */
+export async function newestPoint(
+  objects: ObjectStore,
+  machineId: string,
+): Promise<PointDocument | undefined> {
+  return await newestWhere(objects, machineId, () => true);
+}
+
+/** The newest point of a kind. */
+export async function newestPointOfConsistency(
+  objects: ObjectStore,
+  machineId: string,
+  consistency: PointDocument['consistency'],
+): Promise<PointDocument | undefined> {
+  return await newestWhere(objects, machineId, (point) => point.consistency === consistency);
+}
+
+/** The newest point at or before a time (ms); undefined when all are later. Reads a dozen documents at most. */
+export async function newestPointAtOrBefore(
+  objects: ObjectStore,
+  options: { machineId: string; timeMs: number },
+): Promise<PointDocument | undefined> {
+  const { lsns } = await listPoints(objects, options.machineId);
+  let low = 0;
+  let high = lsns.length;
+  let found: PointDocument | undefined;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const lsn = lsns[middle];
+    const point =
+      lsn === undefined
+        ? undefined
+        : await readPoint(objects, { machineId: options.machineId, lsn });
+    if (point === undefined) {
+      // Retired since the listing.
+      lsns.splice(middle, 1);
+      high -= 1;
+    } else if (point.timeMs <= options.timeMs) {
+      found = point;
+      low = middle + 1;
+    } else high = middle;
+  }
+  return found;
+}
+
+/** How people name a point: its LSN in decimal. */
+export function pointName(lsn: Lsn): string {
+  return lsn.toString();
+}
+
+/** The LSN that a name means; undefined when it is no point's name. */
+export function lsnOfPointName(name: string): Lsn | undefined {
+  return /^[0-9]{1,20}$/.test(name) ? BigInt(name) : undefined;
+}
+
+async function newestWhere(
+  objects: ObjectStore,
+  machineId: string,
+  accept: (point: PointDocument) => boolean,
+): Promise<PointDocument | undefined> {
+  const { lsns } = await listPoints(objects, machineId);
+  for (const lsn of lsns.reverse()) {
+    const point = await readPoint(objects, { machineId, lsn });
+    if (point !== undefined && accept(point)) return point;
+  }
+  return undefined;
+}

@@ -1,0 +1,437 @@
+/**
+ * A machine's replica: the page blobs that its journal is applied to. Used by the applier, and by a recovery in its place.
+ *
+ * Records are collected in rounds: the last state of each block is written, then state.json moves on by compare-and-set. A round that
+ * was cut short is written again, with the same result (docs/INVARIANTS.md, 4). Whoever opened the replica last holds it; everybody
+ * before gets ReplicaFenced.
+ */
+import { errorCode, errorMessage } from '../../platform/errors.ts';
+import type { Clock, Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
+import { isStoreError } from '../../platform/storeErrors.ts';
+import type { DiskSpec, Lsn, PointDocument, ReplicaState } from '../../vault/documents.ts';
+import { ApplyRun } from './applyRun.ts';
+import { listPoints } from './points.ts';
+import { type Barrier, LEAF_SIZE, RecordKind } from './record.ts';
+import { ReplicaDisk } from './replicaDisk.ts';
+import { ReplicaDamaged, ReplicaPastTarget } from './replicaErrors.ts';
+import { ReplicaFence } from './replicaFence.ts';
+import { type JournalSegment, ReplicaJournal } from './replicaJournal.ts';
+import { LeafChunkCache } from './replicaLeaves.ts';
+import { completePoint, type PointMakerDeps, removeOrphanSnapshots } from './replicaPoint.ts';
+import { ReplicaRound } from './replicaRound.ts';
+import { inlineCodec, type SegmentCodec } from './segmentCodec.ts';
+
+export interface ReplicaLimits {
+  /** A round is written once its records' segments hold this many bytes; memory is this and one segment (64 MiB). */
+  pendingBytes: number;
+  /** Requests to page blobs at the same time. */
+  concurrency: number;
+  /** 15 to 60. Leases are renewed each third of it. */
+  leaseSeconds: number;
+  /** Of leaf tables, for all disks together. */
+  leafCacheBytes: number;
+  /** A barrier that more than this many barriers follow is passed over: the replica is behind and catches up first. */
+  backlogBarriers: number;
+  /** How often a round is tried, the fence raised in between, before an error is given to the caller. */
+  tries: number;
+}
+
+export const DEFAULT_REPLICA_LIMITS: ReplicaLimits = {
+  pendingBytes: 64 << 20,
+  concurrency: 8,
+  leaseSeconds: 60,
+  leafCacheBytes: 8 << 20,
+  backlogBarriers: 8,
+  tries: 4,
+};
+
+export interface ReplicaDeps {
+  objects: ObjectStore;
+  pages: PageBlobStore;
+  clock: Clock;
+  logger: Logger;
+  /** Where segments are decrypted: this thread unless given. */
+  codec?: SegmentCodec;
+}
+
+export interface ReplicaOptions {
+  machineId: string;
+  /** From the catalog; sizes may be 0 while nobody knows them. */
+  disks: readonly DiskSpec[];
+  /** 32 bytes. */
+  dataKey: Uint8Array;
+  /** Who we are, for state.json: `applier:<name>` or `recovery:<failover>`. */
+  holder: string;
+  limits?: Partial<ReplicaLimits>;
+}
+
+/** An LSN inclusive, or everything that is in the journal now. */
+export type ApplyTarget = { lsn: Lsn } | 'end';
+
+export interface ApplyProgress {
+  lsn: Lsn;
+  /** Journal bytes of this call: applied, and in all (the end of the journal, when the target is an LSN). */
+  bytesDone: number;
+  bytesTotal: number;
+  bytesPerSecond: number;
+}
+
+export interface ApplyOptions {
+  makePoints: boolean;
+  onProgress?: (progress: ApplyProgress) => void;
+  /** Called for each point once it may be offered. */
+  onPoint?: (point: PointDocument) => void;
+  /** Ends between two rounds; what was applied by then stays. */
+  signal?: AbortSignal;
+}
+
+export interface ApplyResult {
+  appliedLsn: Lsn;
+  /** Of the journal's last segment read, when a failover sealed it. */
+  sealedBy: string | undefined;
+  /** Newest point made by this call. */
+  point: PointDocument | undefined;
+}
+
+export class Replica {
+  readonly #deps: ReplicaDeps;
+  readonly #options: ReplicaOptions;
+  readonly #limits: ReplicaLimits;
+  readonly #fence: ReplicaFence;
+  readonly #journal: ReplicaJournal;
+  readonly #leafCache: LeafChunkCache;
+  readonly #disks = new Map<number, ReplicaDisk>();
+  readonly #closed = new AbortController();
+  #recoveryPointLsn: Lsn = 0n;
+  /** Set once an error left writes with an unknown outcome behind: only a new `open` may go on. */
+  #failed: unknown;
+
+  private constructor(deps: ReplicaDeps, options: ReplicaOptions, fence: ReplicaFence) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#limits = { ...DEFAULT_REPLICA_LIMITS, ...options.limits };
+    this.#fence = fence;
+    this.#leafCache = new LeafChunkCache({ bytes: this.#limits.leafCacheBytes });
+    this.#journal = new ReplicaJournal({
+      objects: deps.objects,
+      machineId: options.machineId,
+      dataKey: options.dataKey,
+      codec: deps.codec ?? inlineCodec,
+    });
+  }
+
+  /**
+   * Takes the replica from whoever holds it, fences its blobs, completes a point that was being made, and removes snapshots that
+   * belong to none. Throws ReplicaFenced (somebody else took it meanwhile), ReplicaDamaged, StoreError, VaultDocumentError.
+   */
+  static async open(deps: ReplicaDeps, options: ReplicaOptions): Promise<Replica> {
+    const leaseSeconds = options.limits?.leaseSeconds ?? DEFAULT_REPLICA_LIMITS.leaseSeconds;
+    const { machineId, holder } = options;
+    const fence = await ReplicaFence.take(deps, { machineId, holder, leaseSeconds });
+    const replica = new Replica(deps, options, fence);
+    await replica.#fenced(() => replica.#openDisks());
+    void replica.#keepLeases();
+    return replica;
+  }
+
+  /** As state.json has it now. */
+  get state(): ReplicaState {
+    return this.#fence.state;
+  }
+
+  /** LSN of the newest point; 0 when there is none. */
+  get recoveryPointLsn(): Lsn {
+    return this.#recoveryPointLsn;
+  }
+
+  /** Journal that waits to be applied. */
+  async behindBytes(): Promise<number> {
+    return (await this.#journal.backlog(this.state.applied.seq)).bytes;
+  }
+
+  /**
+   * Applies the journal in order, from where the replica stands. With `makePoints`, barriers on the way become recovery points: the
+   * target's own always, others unless the replica is far behind. Calls must not overlap.
+   * Throws ReplicaFenced, ReplicaPastTarget, ReplicaDamaged, SegmentError, RecordError, StoreError; the signal's reason when aborted.
+   */
+  async applyTo(target: ApplyTarget, options: ApplyOptions): Promise<ApplyResult> {
+    this.#checkUsable();
+    const run = new ApplyRun(target, options);
+    if (await this.#nothingToDo(run)) return run.result(this.state.applied.lsn);
+    const { applied } = this.state;
+    run.begin({
+      backlog: await this.#journal.backlog(applied.seq),
+      now: this.#deps.clock.monotonic(),
+    });
+    let round = new ReplicaRound(this.state);
+    for await (const segment of this.#journal.segments(applied, options.signal)) {
+      round = await this.#applySegment(segment, round, run);
+      options.signal?.throwIfAborted();
+      if (run.reached(round.position.lsn)) break;
+    }
+    await this.#finishRound(round, run);
+    return run.result(this.state.applied.lsn);
+  }
+
+  /** Gives the leases back, so that others need not wait. Safe after any error. */
+  async close(): Promise<void> {
+    if (this.#closed.signal.aborted) return;
+    this.#closed.abort(new Error('the replica was closed'));
+    try {
+      await this.#fence.release();
+    } catch (error) {
+      // Another holder has it, or the leases run out by themselves.
+      this.#deps.logger.debug(
+        { machineId: this.state.machineId, code: errorCode(error), reason: errorMessage(error) },
+        'the leases of the replica were not given back',
+      );
+    }
+  }
+
+  /** Whether the replica stands at the target or past it already. */
+  async #nothingToDo(run: ApplyRun): Promise<boolean> {
+    const applied = this.state.applied.lsn;
+    if (!run.reached(applied)) return false;
+    const { target } = run;
+    if (target === undefined) return false;
+    const index = await listPoints(this.#deps.objects, this.state.machineId);
+    if (index.lsns.includes(target)) return true;
+    if (applied === target && !run.options.makePoints) return true;
+    throw new ReplicaPastTarget({ machineId: this.state.machineId, target, applied });
+  }
+
+  async #applySegment(
+    segment: JournalSegment,
+    begun: ReplicaRound,
+    run: ApplyRun,
+  ): Promise<ReplicaRound> {
+    let round = begun;
+    const { seq, digest } = segment;
+    for (const { lsn, record } of segment.records()) {
+      if (run.target !== undefined && lsn > run.target) break;
+      if (record.kind === RecordKind.Barrier) {
+        round.advance({ lsn, seq, digest });
+        round = await this.#passBarrier({ barrier: record.barrier, lsn, segment }, round, run);
+      } else round.add(record, { lsn, seq, digest });
+    }
+    round.endSegment(segment.header.plainLength);
+    if (!run.reached(segment.header.lastLsn))
+      round.advance({ lsn: segment.header.lastLsn, seq, digest });
+    run.passed(segment);
+    return round.bytes >= this.#limits.pendingBytes ? await this.#finishRound(round, run) : round;
+  }
+
+  async #passBarrier(
+    at: { barrier: Barrier; lsn: Lsn; segment: JournalSegment },
+    round: ReplicaRound,
+    run: ApplyRun,
+  ): Promise<ReplicaRound> {
+    const { barrier, lsn, segment } = at;
+    const point = !round.resyncing && (await this.#becomesPoint(lsn, segment, run));
+    const resized = barrier.disks.some(
+      ({ index, sizeBytes }) => this.#disks.get(index)?.sizeBytes !== sizeBytes,
+    );
+    if (!point && !resized) return round;
+    round.endAtBarrier(barrier);
+    if (point) round.makePoint({ barrier, writerEpoch: segment.header.writerEpoch });
+    return await this.#finishRound(round, run);
+  }
+
+  async #becomesPoint(lsn: Lsn, segment: JournalSegment, run: ApplyRun): Promise<boolean> {
+    if (!run.options.makePoints) return false;
+    if (lsn === run.target) return true;
+    const limit = this.#limits.backlogBarriers;
+    const inside = segment.header.barriers.filter((other) => other.lsn > lsn).length;
+    if (run.segmentsAfter(segment.seq) + inside <= limit) return true;
+    const until = run.target === undefined ? {} : { until: run.target };
+    const later = await this.#journal.barriersAfter(segment.seq, { limit: limit + 1, ...until });
+    return inside + later <= limit;
+  }
+
+  /** Writes the round, moves state.json on, makes the point if the round ends at one. Returns the next round. */
+  async #finishRound(round: ReplicaRound, run: ApplyRun): Promise<ReplicaRound> {
+    if (round.changesNothing(this.state)) return round;
+    await this.#fenced(() => this.#writeRound(round));
+    if (round.point !== undefined) {
+      const point = await this.#completePoint();
+      run.point = point;
+      run.options.onPoint?.(point);
+    }
+    run.report(this.state.applied.lsn, this.#deps.clock.monotonic());
+    return new ReplicaRound(this.state);
+  }
+
+  async #writeRound(round: ReplicaRound): Promise<void> {
+    for (const [index, pending] of round.pending) {
+      const disk = this.#disks.get(index) ?? (await this.#createDisk(index));
+      this.#checkEnd(disk, pending.dataEnd, round);
+      await disk.makeRoom(pending.dataEnd);
+    }
+    const writes = [...round.pending].flatMap(([index, pending]) => [
+      ...(this.#disks.get(index)?.writes(pending) ?? []),
+    ]);
+    await runAll(writes, this.#limits.concurrency);
+    for (const { index, sizeBytes } of round.barrier?.disks ?? []) {
+      const disk = this.#disks.get(index) ?? (await this.#createDisk(index, sizeBytes));
+      await disk.setSize(sizeBytes);
+    }
+    await this.#fence.save({
+      applied: round.position,
+      resyncing: round.resyncing,
+      disks: [...this.#disks.values()].map(({ index, name, sizeBytes }) => ({
+        index,
+        name,
+        sizeBytes,
+      })),
+      makingPoint: round.point,
+    });
+  }
+
+  /** A block past the disk's end is damage, unless the disk may have grown and the barrier that says so is still to come. */
+  #checkEnd(disk: ReplicaDisk, end: number, round: ReplicaRound): void {
+    if (disk.sizeBytes === 0 || round.sawResync) return;
+    const size = Math.max(disk.sizeBytes, this.#spec(disk.index)?.sizeBytes ?? 0);
+    if (end <= Math.ceil(size / LEAF_SIZE) * LEAF_SIZE) return;
+    throw new ReplicaDamaged(
+      this.state.machineId,
+      `the journal writes up to byte ${end} of disk ${disk.name}, which has ${size} bytes. Resync the machine; if it happens again, report it.`,
+    );
+  }
+
+  #spec(index: number): DiskSpec | undefined {
+    return this.#options.disks.find((disk) => disk.index === index);
+  }
+
+  /**
+   * The name that a new disk's blobs get: the catalog's, unless a disk that was taken off the list has it. A disk that the catalog does
+   * not list (any more) is kept all the same: barriers decide what belongs to a point.
+   */
+  #blobName(index: number): string {
+    const name = this.#spec(index)?.name;
+    const taken = new Set([...this.#disks.values()].map((disk) => disk.name));
+    const candidates = [name, `${(name ?? 'disk').slice(0, 48)}-index-${index}`];
+    const free = candidates.find((candidate) => candidate !== undefined && !taken.has(candidate));
+    if (free !== undefined) return free;
+    throw new ReplicaDamaged(this.state.machineId, `no name is left for disk ${index}.`);
+  }
+
+  async #createDisk(index: number, barrierSize = 0): Promise<ReplicaDisk> {
+    const disk = await ReplicaDisk.create(this.#diskDeps(), {
+      machineId: this.state.machineId,
+      index,
+      name: this.#blobName(index),
+      sizeBytes: barrierSize || (this.#spec(index)?.sizeBytes ?? 0),
+    });
+    this.#disks.set(index, disk);
+    return disk;
+  }
+
+  async #openDisks(): Promise<void> {
+    for (const disk of this.state.disks)
+      this.#disks.set(
+        disk.index,
+        await ReplicaDisk.open(this.#diskDeps(), { machineId: this.state.machineId, ...disk }),
+      );
+    if (this.state.makingPoint !== undefined) await this.#completePoint({ resumed: true });
+    await removeOrphanSnapshots(this.#pointDeps(), this.#disks.values());
+    const index = await listPoints(this.#deps.objects, this.state.machineId);
+    this.#recoveryPointLsn = index.lsns.at(-1) ?? 0n;
+  }
+
+  async #completePoint(options = { resumed: false }): Promise<PointDocument> {
+    let { resumed } = options;
+    return await this.#fenced(async () => {
+      const again = resumed;
+      resumed = true;
+      const point = await completePoint(this.#pointDeps(), this.#disks, { resumed: again });
+      this.#recoveryPointLsn = point.lsn;
+      return point;
+    });
+  }
+
+  /**
+   * Runs what may be repeated. When a write's outcome is unknown or a lease was lost, the fence is raised first, so that no delayed
+   * write can land on top of what comes next; that throws ReplicaFenced when somebody else has the replica.
+   */
+  async #fenced<T>(act: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await act();
+      } catch (error) {
+        this.#failed = error;
+        if (!leavesFenceInDoubt(error)) throw error;
+        this.#deps.logger.warn(
+          {
+            machineId: this.state.machineId,
+            attempt,
+            code: errorCode(error),
+            reason: errorMessage(error),
+          },
+          'a write to the replica has an unknown outcome',
+        );
+        await this.#fence.raise();
+        this.#leafCache.clear();
+        if (attempt >= this.#limits.tries) throw error;
+        this.#failed = undefined;
+      }
+    }
+  }
+
+  async #keepLeases(): Promise<void> {
+    const { signal } = this.#closed;
+    while (!signal.aborted) {
+      try {
+        await this.#deps.clock.sleep((this.#limits.leaseSeconds * 1000) / 3, signal);
+        await this.#fence.renew();
+      } catch (error) {
+        if (signal.aborted) return;
+        // The next write finds out whether the replica is still ours.
+        this.#deps.logger.debug(
+          { machineId: this.state.machineId, code: errorCode(error) },
+          'a lease of the replica could not be renewed',
+        );
+      }
+    }
+  }
+
+  #checkUsable(): void {
+    if (this.#closed.signal.aborted) throw new Error('the replica is closed');
+    if (this.#failed !== undefined)
+      throw new Error('the replica failed and must be opened anew', { cause: this.#failed });
+  }
+
+  #diskDeps() {
+    return { pages: this.#deps.pages, fence: this.#fence, leafCache: this.#leafCache };
+  }
+
+  #pointDeps(): PointMakerDeps {
+    return { ...this.#deps, fence: this.#fence };
+  }
+}
+
+/** After these, a request may still take effect, or a lease may have run out. */
+function leavesFenceInDoubt(error: unknown): boolean {
+  return (
+    isStoreError(error) &&
+    (error.transient || error.code === 'FenceLost' || error.code === 'StoreAnswerInvalid')
+  );
+}
+
+/** Runs all with at most `limit` at a time. Once one failed no further one begins; rejects when none is under way any more. */
+async function runAll(work: readonly (() => Promise<void>)[], limit: number): Promise<void> {
+  let next = 0;
+  let failed = false;
+  const worker = async () => {
+    for (let item = work[next]; item !== undefined && !failed; item = work[next]) {
+      next += 1;
+      try {
+        await item();
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  const results = await Promise.allSettled(Array.from({ length: limit }, worker));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}
