@@ -1,0 +1,95 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { BlockDeviceError } from '../deviceErrors.ts';
+import { errorCode, errorMessage } from '../errors.ts';
+import type { BlockDevice, BlockDeviceIdentity, BlockDevices } from '../ports.ts';
+import { attribute, devT, kernelNameOf, refusal, SECTOR_SIZE } from './sysfs.ts';
+
+const WASM_PAGE = 65536;
+/** Its memory is page-aligned, as direct I/O wants it. The type comes with the DOM's, which we don't have. */
+declare const WebAssembly: { Memory: new (size: { initial: number }) => { buffer: ArrayBuffer } };
+
+/** Whole, request-based disks of this machine (design §5). */
+export const linuxBlockDevices: BlockDevices = {
+  async open(path) {
+    const name = kernelNameOf(path);
+    const problem = refusal(path, name);
+    if (problem !== undefined)
+      throw new BlockDeviceError('DiskUnsupported', path, `Can't protect this disk: ${problem}.`);
+    const handle = await open(path, constants.O_RDONLY | constants.O_DIRECT);
+    return new LinuxBlockDevice(path, name, handle);
+  },
+};
+
+class LinuxBlockDevice implements BlockDevice {
+  readonly path: string;
+  readonly multiRangeDiscards: boolean;
+  readonly #name: string;
+  readonly #handle: FileHandle;
+
+  constructor(path: string, name: string, handle: FileHandle) {
+    this.path = path;
+    this.#name = name;
+    this.#handle = handle;
+    this.multiRangeDiscards = Number(attribute(name, 'queue/max_discard_segments') ?? 1) > 1;
+  }
+
+  async identity(): Promise<BlockDeviceIdentity> {
+    const number = devT(this.#name);
+    const sectors = attribute(this.#name, 'size');
+    if (number === undefined || sectors === undefined) throw this.#vanished();
+    return {
+      devT: number,
+      // Kernels before 5.15 don't count media; size and number then stand alone.
+      diskSequence: BigInt(attribute(this.#name, 'diskseq') ?? 0),
+      sizeBytes: Number(sectors) * SECTOR_SIZE,
+    };
+  }
+
+  async read(into: Uint8Array, offset: number): Promise<number> {
+    let done = 0;
+    while (done < into.length) {
+      let bytesRead: number;
+      try {
+        ({ bytesRead } = await this.#handle.read(into, done, into.length - done, offset + done));
+      } catch (cause) {
+        if (['ENODEV', 'ENXIO'].includes(errorCode(cause))) throw this.#vanished(cause);
+        if (devT(this.#name) === undefined) throw this.#vanished(cause);
+        throw new BlockDeviceError(
+          'DiskReadFailed',
+          this.path,
+          `${this.path} can't be read at byte ${offset + done}: ${errorMessage(cause)}. Look at the kernel log; what was sent of it before stays recoverable.`,
+          { cause },
+        );
+      }
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    }
+    return done;
+  }
+
+  alignedBuffer(size: number): Uint8Array {
+    const memory = new WebAssembly.Memory({ initial: Math.ceil(size / WASM_PAGE) });
+    return new Uint8Array(memory.buffer, 0, size);
+  }
+
+  async writtenSectors(): Promise<{ written: number; discarded: number; inFlight: number }> {
+    const fields = (attribute(this.#name, 'stat') ?? '').split(/\s+/).map(Number);
+    const [, , , , , , written, , inFlight, , , , , discarded] = fields;
+    if (written === undefined || inFlight === undefined) throw this.#vanished();
+    return { written, discarded: discarded ?? 0, inFlight };
+  }
+
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+
+  #vanished(cause?: unknown): BlockDeviceError {
+    return new BlockDeviceError(
+      'DiskVanished',
+      this.path,
+      `${this.path} vanished: it was unplugged or detached. Attach it again, or take it off the ProtectedVM's disks; what was sent of it before stays recoverable.`,
+      { cause },
+    );
+  }
+}
