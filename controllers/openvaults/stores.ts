@@ -1,41 +1,31 @@
 /**
  * How controllers get at a vault without knowing an adapter: `main.ts` gives them a factory.
  */
+import type { RecoveryVaultSpecCloud } from '../../crds/index.ts';
 import type { Compute, DiskImageReader, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
 
-/** What a RecoveryVault's spec and Secrets say about reaching the storage account and Azure, resolved. */
+/** What a RecoveryVault's spec and Secrets say about reaching the storage account and Azure, resolved. Holds secrets. */
 export interface VaultConnection {
+  cloud: RecoveryVaultSpecCloud;
   storage: {
     account: string;
     container: string;
-    /** Keys of this vault begin with it; empty, or ends with `/`. */
+    /** Folder inside the container, without slashes around it; empty: its root. */
     prefix: string;
-    /** Exactly one of the two is used: a connection string, or the identity below against the blob endpoint. */
-    connectionString?: string;
-    blobEndpoint?: string;
+    /** Absent: as the service principal. */
+    connectionString: string | undefined;
   };
-  identity:
-    | { type: 'None' }
-    | { type: 'Workload' }
-    | { type: 'ServicePrincipal'; tenantId: string; clientId: string; clientSecret: string };
-  cloud: {
-    name: string;
-    /** Of a custom cloud. */
-    resourceManagerEndpoint?: string;
-    authorityHost?: string;
-    certificateAuthorityPem?: string;
-  };
-  azure?: { subscriptionId: string; resourceGroup: string; location: string };
+  servicePrincipal: { tenantId: string; clientId: string; clientSecret: string };
+  subscriptionId: string;
 }
 
 export interface VaultStores {
   objects: ObjectStore;
   pages: PageBlobStore;
-  /** Undefined when the vault names no subscription: replication works, failover to Azure does not. */
-  compute: Compute | undefined;
-  images: DiskImageReader | undefined;
+  compute: Compute;
+  images: DiskImageReader;
   close(): Promise<void>;
 }
 
-/** Makes the adapters; does not call anybody. Rejects with a FarshoreError when the connection can't be one. */
+/** Makes the adapters; calls nobody. Rejects with a FarshoreError when the connection can't be one. */
 export type StoresFactory = (connection: VaultConnection) => Promise<VaultStores>;

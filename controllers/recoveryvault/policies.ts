@@ -2,17 +2,12 @@
 
 import { Reason } from '../../crds/index.ts';
 import { errorCode, errorMessage } from '../../platform/errors.ts';
-import {
-  type ControllerDocument,
-  FORMAT_VERSION,
-  type RecoveryCheck,
-  type VaultDocument,
-} from '../../vault/documents.ts';
+import type { ControllerDocument, VaultDocument } from '../../vault/documents.ts';
 import { fromCode, type Objection } from '../decisions.ts';
 
 // ---------------------------------------------------------------------------------------------------------------- reaching it
 
-/** What an error from the store means for the condition Reachable; `undefined` when it is none of the store's. */
+/** What an error while opening or reading the vault means for the condition Reachable. */
 export function reachabilityOf(
   error: unknown,
   vault: { account: string; container: string },
@@ -39,29 +34,18 @@ export function reachabilityOf(
         reason: Reason.ContainerMissing,
         message: `The ${where} does not exist: ${errorMessage(error)} Create the container; Farshore never does.`,
       };
+    case 'VaultFormatTooNew':
+      return { reason: Reason.FormatTooNew, message: errorMessage(error) };
+    case 'VaultDocumentInvalid':
+    case 'AuthorityInvalid':
+    case 'SealedKeyInvalid':
+      return { reason: Reason.VaultDamaged, message: errorMessage(error) };
+    case 'SealedForOthers':
+    case 'ControllerNotEndorsed':
+      return { reason: Reason.KeyRefused, message: errorMessage(error) };
     default:
       return { reason: fromCode(errorCode(error)), message: errorMessage(error) };
   }
-}
-
-/** vault.json before its schema is applied: a newer format may have any other shape. */
-export function formatVersionOf(body: Uint8Array): number | undefined {
-  try {
-    const json: unknown = JSON.parse(new TextDecoder().decode(body));
-    if (typeof json !== 'object' || json === null || !('formatVersion' in json)) return undefined;
-    return typeof json.formatVersion === 'number' ? json.formatVersion : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-export function formatTooNew(version: number | undefined): Objection | undefined {
-  return version !== undefined && version > FORMAT_VERSION
-    ? {
-        reason: Reason.FormatTooNew,
-        message: `The vault has format ${version}; this version of Farshore reads up to ${FORMAT_VERSION}. Upgrade the operator; nothing in the vault was touched.`,
-      }
-    : undefined;
 }
 
 // -------------------------------------------------------------------------------------------------------------------- control
@@ -80,6 +64,8 @@ export interface ControlInput {
   takeControlFromEpoch: number | undefined;
   /** This installation holds a private key that opens the vault's secrets. */
   opensSecrets: boolean;
+  /** Its signing key is endorsed in the vault, or it holds a recovery key to endorse it with. */
+  endorsable: boolean;
 }
 
 /**
@@ -104,39 +90,11 @@ export function decideControl(input: ControlInput): ControlDecision {
       reason: Reason.HeldByOther,
       message: `The vault is controlled by ${holder}. This cluster only reads it. To take over, set spec.takeControlFromEpoch to ${controller.controllerEpoch}.`,
     };
-  if (!input.opensSecrets)
+  if (!input.opensSecrets || !input.endorsable)
     return {
       action: 'StandBy',
       reason: Reason.KeyMissing,
-      message: `Taking over from ${holder} needs a key that opens the vault: name a Secret with the vault's or a recovery private key in spec.vaultKeySecretRef.`,
+      message: `Taking over from ${holder} needs a recovery private key (the vault's own key is enough only where this installation's signing key is endorsed already): name its Secret in spec.vaultKeySecretRef.`,
     };
   return { action: 'TakeOver', fromEpoch: controller.controllerEpoch };
-}
-
-// --------------------------------------------------------------------------------------------------------------- recovery key
-
-/** `answerHolds`: the answer hashes to the challenge, and its recipient is one of the vault's. */
-export function decideRecoveryCheck(input: {
-  check: RecoveryCheck | undefined;
-  answerHolds: boolean;
-}): { status: 'True' | 'False'; reason: string; message: string } {
-  if (input.check === undefined)
-    return {
-      status: 'False',
-      reason: Reason.RecoveryKeyNotProven,
-      message:
-        'No recovery key was ever tried on this vault. Run "farshore recover --check" with it, where it is kept.',
-    };
-  if (!input.answerHolds)
-    return {
-      status: 'False',
-      reason: Reason.RecoveryKeyNotProven,
-      message:
-        'control/recovery-check.json does not answer this vault’s challenge. Run "farshore recover --check" again.',
-    };
-  return {
-    status: 'True',
-    reason: Reason.RecoveryKeyProven,
-    message: `Recovery key ${input.check.recipient} opened this vault on ${new Date(input.check.checkedAt).toISOString().slice(0, 10)}.`,
-  };
 }
