@@ -5,7 +5,8 @@
  * Any step may be interrupted at any moment and run again by another process: steps look before they create, resources carry the
  * failover's id as a tag, and the ledger is written by compare-and-set.
  */
-import { errorCode, errorMessage } from '../platform/errors.ts';
+import { isComputeError } from '../platform/computeErrors.ts';
+import { errorCode, errorMessage, type FarshoreError } from '../platform/errors.ts';
 import type { FailoverDocument, FailoverStep, StepName } from '../vault/ledger.ts';
 import { LedgerEntry } from '../vault/ledger.ts';
 import type { RecoveryDeps, StepContext, StepRun } from './context.ts';
@@ -114,7 +115,8 @@ async function runStep(
   } catch (error) {
     signal.throwIfAborted();
     if (supersededCodes.has(errorCode(error))) throw error;
-    if (error instanceof FailoverFatal) await fail(entry, deps, { step, error });
+    if (error instanceof FailoverFatal || isComputeError(error, 'InvalidRequest'))
+      await fail(entry, deps, { step, error });
     else await delayRetry(entry, deps, { step, error, signal });
   }
 }
@@ -139,7 +141,7 @@ function reporter(
 async function fail(
   entry: LedgerEntry,
   deps: RecoveryDeps,
-  failed: { step: StepName; error: FailoverFatal },
+  failed: { step: StepName; error: FarshoreError },
 ): Promise<void> {
   const { step, error } = failed;
   deps.logger.error({ failover: entry.document.name, step, error }, 'the failover failed');

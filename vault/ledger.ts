@@ -66,7 +66,10 @@ export const failoverRequestSchema = z.object({
   powerOffSource: z.boolean(),
   verify: z.enum(['Full', 'None']),
   healthCheck: z
-    .object({ serialPattern: z.string().max(1024), timeoutSeconds: z.number().int().positive() })
+    .object({
+      serialContains: z.string().min(1).max(1024),
+      timeoutSeconds: z.number().int().positive(),
+    })
     .optional(),
   target: targetSchema,
 });
@@ -76,8 +79,8 @@ export const stepNames = [
   'Validate',
   'FinalSync',
   'SealJournal',
-  'ChoosePoint',
   'ApplyJournal',
+  'ChoosePoint',
   'CopyDisks',
   'ImportDisks',
   'VerifyDisks',

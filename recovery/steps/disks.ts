@@ -121,13 +121,13 @@ async function rootOf(
   const ranges: { offset: number; length: number }[] = [];
   for await (const range of images.ranges(url)) ranges.push(range);
   const total = ranges.reduce((sum, range) => sum + range.length, 0);
-  const builder = new RootBuilder(body);
+  const builder = new RootBuilder({ sizeBytes: body });
   let done = 0;
   for (const range of ranges)
     for (let offset = range.offset; offset < Math.min(range.offset + range.length, body); ) {
       context.signal.throwIfAborted();
       const length = Math.min(READ_SIZE, range.offset + range.length - offset, body - offset);
-      builder.add({ offset, bytes: await images.read(url, { offset, length }) });
+      builder.add(offset, await images.read(url, { offset, length }));
       offset += length;
       done += length;
       await onProgress(done, total);

@@ -1,4 +1,6 @@
-import { readProcessServerStatus } from '../../vault/processServerStatus.ts';
+import { readDocument } from '../../vault/documentStore.ts';
+import { processServerStatusSchema } from '../../vault/documents.ts';
+import { vaultLayout } from '../../vault/layout.ts';
 import type { StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { requestFinalSync } from './catalog.ts';
@@ -19,8 +21,12 @@ export const finalSync: StepRun = async ({ deps, entry, signal }) => {
   const since =
     document.steps.find((step) => step.name === 'FinalSync')?.startedAt ?? deps.clock.now();
   for (;;) {
-    const status = await readProcessServerStatus(deps.objects, processServer);
-    const machine = status?.machines.find((one) => one.machineId === catalog.machineId);
+    const status = await readDocument({
+      store: deps.objects,
+      key: vaultLayout.processServerStatus(processServer),
+      schema: processServerStatusSchema,
+    });
+    const machine = status?.document.machines.find((one) => one.machineId === catalog.machineId);
     const final = machine?.finalBarrier;
     const arrived = final?.failover === document.name;
     if (arrived && (final.poweredOff || !document.request.powerOffSource)) {

@@ -6,6 +6,7 @@ import { nicName, vmName } from '../names.ts';
 
 const SERIAL_LOG_LOOKED_AT = 256 * 1024;
 const EVIDENCE_LONGEST = 1024;
+const UNCHECKED_TIMEOUT_SECONDS = 600;
 
 export const createNics: StepRun = async (context) => {
   const { deps, entry } = context;
@@ -59,29 +60,24 @@ export const createVm: StepRun = async (context) => {
   return `Made virtual machine ${name}.`;
 };
 
-/** The machine runs and, when a pattern was given, has said it on its serial console. RTO ends here. */
+/** The machine runs and, when a text was given, has said it on its serial console. RTO ends here. */
 export const healthCheck: StepRun = async ({ deps, entry, signal }) => {
   const { document } = entry;
   const ref = { resourceGroup: document.request.target.resourceGroup, name: vmName(document) };
   const check = document.request.healthCheck;
-  const pattern = check === undefined ? undefined : new RegExp(check.serialPattern, 'm');
   const since =
     document.steps.find((step) => step.name === 'HealthCheck')?.startedAt ?? deps.clock.now();
-  const deadline = since + (check?.timeoutSeconds ?? 600) * 1000;
+  const deadline = since + (check?.timeoutSeconds ?? UNCHECKED_TIMEOUT_SECONDS) * 1000;
   for (;;) {
     const vm = await deps.compute.vm(ref);
-    const log = pattern === undefined ? '' : await deps.compute.serialLog(ref);
-    const match = pattern?.exec(log.slice(-SERIAL_LOG_LOOKED_AT));
-    const passed = pattern === undefined ? vm?.power === 'running' : match != null;
+    const log = check === undefined ? '' : await deps.compute.serialLog(ref);
+    const evidence =
+      check === undefined ? runningEvidence(vm?.power) : lineWith(log, check.serialContains);
     const now = deps.clock.now();
-    if (passed) {
-      const evidence =
-        match === undefined
-          ? 'running'
-          : lineOf(log.slice(-SERIAL_LOG_LOOKED_AT), match?.index ?? 0);
+    if (evidence !== undefined) {
       const rtoSeconds = Math.max(0, now - document.acceptedAt) / 1000;
       await entry.update({ health: { passedAt: now, evidence }, rtoSeconds });
-      return pattern === undefined ? 'The machine runs.' : `The machine said: ${evidence}`;
+      return check === undefined ? 'The machine runs.' : `The machine said: ${evidence}`;
     }
     if (now > deadline) {
       await entry.update({ health: { evidence: log.slice(-EVIDENCE_LONGEST) } });
@@ -107,11 +103,12 @@ function refuseForeign(
   );
 }
 
-function lineOf(text: string, index: number): string {
-  const start = text.lastIndexOf('\n', index) + 1;
-  const end = text.indexOf('\n', index);
-  return text
-    .slice(start, end === -1 ? undefined : end)
-    .trim()
-    .slice(0, EVIDENCE_LONGEST);
+function runningEvidence(power: string | undefined): string | undefined {
+  return power === 'running' ? 'running' : undefined;
+}
+
+/** The last line of the log's end that holds the text: what was said since the machine came up this time. */
+function lineWith(log: string, text: string): string | undefined {
+  const lines = log.slice(-SERIAL_LOG_LOOKED_AT).split(/\r?\n/);
+  return lines.findLast((line) => line.includes(text))?.slice(0, EVIDENCE_LONGEST);
 }

@@ -5,14 +5,13 @@ import type { FailoverTarget } from '../../vault/ledger.ts';
 import type { RecoveryDeps, StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { claimMachine } from './catalog.ts';
-import { findBarrier } from './point.ts';
+import { requirePossiblePoint } from './point.ts';
 
 /** An OS disk with an MBR is usable up to 2 TiB (generation 1), 4 TiB with a GPT (generation 2). */
 const OS_DISK_MAX = { V1: 2 * 2 ** 40, V2: 4 * 2 ** 40 } as const;
 
 export const validate: StepRun = async ({ deps, entry }) => {
   const { request } = entry.document;
-  if (request.healthCheck !== undefined) refuseBadPattern(request.healthCheck.serialPattern);
   const catalog = await claimMachine(deps, entry.document);
   if (catalog.activeSide === 'Azure')
     throw new FailoverFatal(
@@ -27,8 +26,8 @@ export const validate: StepRun = async ({ deps, entry }) => {
       `${problems.map((problem) => problem.message).join(' ')} Nothing was changed. Correct the target and create a new Failover.`,
     );
   await deps.openDataKey(catalog);
-  const point = await findBarrier(deps, entry.document);
-  return `The target is valid. As of now the recovery point would be ${point.lsn} of ${new Date(point.timeMs).toISOString()}.`;
+  await requirePossiblePoint(deps, entry.document);
+  return 'The target is valid and there is something to recover.';
 };
 
 /** What stands in the way of building this machine, each with what to do. Also behind ProtectedVM's TargetValid. */
@@ -83,16 +82,4 @@ export async function targetProblems(
     if (disk.sizeBytes > DISK_SIZE_MAX)
       refuse('DiskTooLarge', `Disk ${disk.name} is larger than 32 TiB.`);
   return problems;
-}
-
-function refuseBadPattern(pattern: string): void {
-  try {
-    new RegExp(pattern, 'm');
-  } catch (cause) {
-    throw new FailoverFatal(
-      'HealthCheckInvalid',
-      `The health check's pattern is no regular expression: ${pattern}. Create a new Failover with a correct one.`,
-      { cause },
-    );
-  }
 }
