@@ -24,6 +24,8 @@ const WATCH_SECONDS = 300;
 const SHORT_WATCH_MS = 1_000;
 /** After so many failures in a row with an answer, what we know may be from another history: list again. */
 const FAILURES_BEFORE_LIST = 3;
+/** Whatever the server asks for. */
+const LONGEST_PAUSE_MS = 60_000;
 const defaultBackoff: BackoffOptions = { baseMs: 250, maxMs: 30_000 };
 
 /** One object appeared (no `before`), changed or went (no `after`). Objects are shared: do not change them. */
@@ -120,8 +122,12 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
         reject(signal.reason);
         return;
       }
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-      this.#syncWaiters.push(resolve);
+      const abort = () => reject(signal.reason);
+      signal.addEventListener('abort', abort, { once: true });
+      this.#syncWaiters.push(() => {
+        signal.removeEventListener('abort', abort);
+        resolve();
+      });
     });
   }
 
@@ -141,7 +147,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
       } catch (error) {
         if (signal.aborted) return;
         this.#fail(error);
-        await this.#pause(signal);
+        await this.#pause(signal, error);
       }
     }
   }
@@ -163,8 +169,10 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     );
   }
 
-  async #pause(signal: AbortSignal): Promise<void> {
-    const delayMs = backoffMs(this.#failures - 1, this.#backoff, this.#deps.random);
+  async #pause(signal: AbortSignal, error?: unknown): Promise<void> {
+    const askedMs = isKubeError(error) ? (error.retryAfterMs ?? 0) : 0;
+    const ownMs = backoffMs(this.#failures - 1, this.#backoff, this.#deps.random);
+    const delayMs = Math.min(Math.max(ownMs, askedMs), LONGEST_PAUSE_MS);
     await this.#deps.clock.sleep(delayMs, signal).catch(() => undefined);
   }
 

@@ -78,7 +78,7 @@ export class LeaderElection {
   async #acquire(signal: AbortSignal): Promise<number | undefined> {
     while (!signal.aborted) {
       const startedMs = this.#deps.clock.monotonic();
-      if (await this.#tryHold()) return startedMs;
+      if ((await this.#tryHold()) === true) return startedMs;
       await this.#pause(signal);
     }
     return undefined;
@@ -95,6 +95,8 @@ export class LeaderElection {
     const end = new AbortController();
     const workSignal = AbortSignal.any([term.signal, end.signal]);
     const worked = term.work(workSignal).finally(() => end.abort(new Error('the work has ended')));
+    // Awaited below; a failure before that is not an unhandled one.
+    worked.catch(() => undefined);
     try {
       const lost = await this.#renew({ heldSinceMs: term.heldSinceMs, until: workSignal });
       if (lost) {

@@ -18,8 +18,8 @@ import { WriteBudget } from './writeBudget.ts';
 
 const WRITES_PER_SECOND = 50;
 const VALUE_INTERVAL_MS = 60_000;
-/** A cache that has not shown our own write by then has skipped it. */
-const CACHE_LAG_MS = 10_000;
+/** Objects whose last write is remembered; of one that was forgotten the cache is believed. */
+const MAX_REMEMBERED = 20_000;
 
 export type DecidedStatus<Status extends object> = Omit<
   Status,
@@ -39,9 +39,6 @@ export type StatusOutcome =
 interface Written {
   status: Record<string, unknown>;
   resourceVersion: string | undefined;
-  atMs: number;
-  /** Since the write, the cache has shown it, or something newer. */
-  seen: boolean;
   nextValuesMs: number;
 }
 
@@ -119,11 +116,9 @@ export class StatusWriter {
         status,
       });
       const nowMs = this.#deps.clock.monotonic();
-      this.#written.set(uid, {
+      this.#remember(uid, {
         status,
         resourceVersion: answer.metadata.resourceVersion,
-        atMs: nowMs,
-        seen: false,
         nextValuesMs: nowMs + this.#valueIntervalMs * (1 + fraction(this.#deps.random) / 5),
       });
       return { outcome: 'written' };
@@ -134,6 +129,13 @@ export class StatusWriter {
     }
   }
 
+  #remember(uid: string, written: Written): void {
+    this.#written.delete(uid);
+    this.#written.set(uid, written);
+    const oldest = this.#written.keys().next();
+    if (this.#written.size > MAX_REMEMBERED && !oldest.done) this.#written.delete(oldest.value);
+  }
+
   /**
    * What the server holds, as far as we know: what the cache says, unless our own last write has not reached the cache yet.
    */
@@ -141,12 +143,8 @@ export class StatusWriter {
     const written = this.#written.get(uid);
     const cached = plain(object.status ?? {});
     if (written === undefined) return cached;
-    if (
-      object.metadata.resourceVersion === written.resourceVersion ||
-      this.#deps.clock.monotonic() - written.atMs > CACHE_LAG_MS
-    )
-      written.seen = true;
-    return written.seen ? cached : written.status;
+    const caughtUp = isAtLeast(object.metadata.resourceVersion, written.resourceVersion);
+    return caughtUp ? cached : written.status;
   }
 
   #complete<Status extends object>(
@@ -167,6 +165,14 @@ export class StatusWriter {
       }),
     });
   }
+}
+
+/** Versions of one object are numbers that rise (promised since Kubernetes 1.35, and so with etcd always). */
+function isAtLeast(version: string | undefined, other: string | undefined): boolean {
+  const decimal = /^[0-9]{1,20}$/;
+  if (version === undefined || other === undefined) return true;
+  if (!decimal.test(version) || !decimal.test(other)) return version === other;
+  return BigInt(version) >= BigInt(other);
 }
 
 function changed(
