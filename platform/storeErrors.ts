@@ -48,3 +48,18 @@ export const PAGE_SIZE = 512;
 export const PAGE_WRITE_MAX = 4 << 20;
 /** The largest page blob. */
 export const PAGE_BLOB_MAX = 8 * 2 ** 40;
+
+const METADATA_NAME = /^[a-z_][a-z0-9_]{0,63}$/;
+const METADATA_VALUE = /^[\x20-\x7e]{0,1024}$/;
+
+/**
+ * Metadata travels as HTTP headers, which come back in lower case: names that would not survive that are refused, by fakes too.
+ */
+export function checkMetadata(key: string, metadata: Record<string, string>): void {
+  for (const [name, value] of Object.entries(metadata))
+    if (!METADATA_NAME.test(name) || !METADATA_VALUE.test(value))
+      throw new StoreError(
+        'StoreRequestRefused',
+        `Metadata ${JSON.stringify(name)} of ${key} is not lower-case letters, digits and _, or its value is not printable ASCII.`,
+      );
+}

@@ -1,0 +1,411 @@
+import type { BlobLeaseClient, ContainerClient, PageBlobClient } from '@azure/storage-blob';
+import type { PageBlobInfo, PageBlobStore, PageFence, PageRange } from '../ports.ts';
+import {
+  checkMetadata,
+  isStoreError,
+  PAGE_BLOB_MAX,
+  PAGE_SIZE,
+  PAGE_WRITE_MAX,
+  StoreError,
+} from '../storeErrors.ts';
+import { answerInvalid, withBody } from './blobBodies.ts';
+import type { BlobCall, BlobCalls, BlobTry } from './blobCalls.ts';
+import { blobFailure } from './blobErrors.ts';
+import { checkPageRange, pageRanges, readPages } from './pageReads.ts';
+
+/** Each lost race for a lease means that another writer fences too; the higher sequence number wins in the end. */
+const FENCE_TRIES = 5;
+
+/** PageBlobStore over the page blobs of a container, under `prefix` (empty, or ending in a slash). */
+export class AzurePageBlobStore implements PageBlobStore {
+  readonly #container: ContainerClient;
+  readonly #calls: BlobCalls;
+  readonly #prefix: string;
+
+  constructor(deps: { container: ContainerClient; calls: BlobCalls }, options: { prefix: string }) {
+    this.#container = deps.container;
+    this.#calls = deps.calls;
+    this.#prefix = options.prefix;
+  }
+
+  async create(
+    key: string,
+    options: { size: number; sequenceNumber: number; metadata?: Record<string, string> },
+  ): Promise<'created' | 'exists'> {
+    checkSize(key, options.size);
+    checkMetadata(key, options.metadata ?? {});
+    return await this.#call({ operation: 'Creating', object: key }, async ({ signal }) => {
+      try {
+        await this.#blob(key).create(options.size, {
+          abortSignal: signal,
+          blobSequenceNumber: options.sequenceNumber,
+          metadata: options.metadata ?? {},
+          conditions: { ifNoneMatch: '*' },
+        });
+        return 'created';
+      } catch (error) {
+        if (existsAlready(error)) return 'exists';
+        throw error;
+      }
+    });
+  }
+
+  async info(key: string, options: { snapshot?: string } = {}): Promise<PageBlobInfo | undefined> {
+    const call = { operation: 'Looking at', object: key };
+    return await this.#call(call, async ({ signal }) => {
+      const found = await this.#blob(key, options.snapshot)
+        .getProperties({ abortSignal: signal })
+        .catch(undefinedIfMissing);
+      if (found === undefined) return undefined;
+      const { contentLength, blobSequenceNumber, etag } = found;
+      if (contentLength === undefined || etag === undefined)
+        throw answerInvalid(key, 'it has no size or ETag');
+      return {
+        size: contentLength,
+        sequenceNumber: blobSequenceNumber ?? 0,
+        etag,
+        metadata: found.metadata ?? {},
+        leased: options.snapshot === undefined && found.leaseState === 'leased',
+      };
+    });
+  }
+
+  async resize(key: string, size: number, fence: PageFence): Promise<void> {
+    checkSize(key, size);
+    await this.#call({ operation: 'Resizing', object: key }, async ({ signal }) => {
+      await this.#blob(key).resize(size, {
+        abortSignal: signal,
+        conditions: { leaseId: fence.leaseId },
+      });
+    });
+  }
+
+  /**
+   * A sequence number that is higher already is another writer's: FenceLost, and that writer keeps its lease. Equal is ours, of a
+   * try before.
+   */
+  async fence(
+    key: string,
+    options: { sequenceNumber: number; leaseSeconds: number },
+  ): Promise<PageFence> {
+    const { sequenceNumber } = options;
+    const leaseId = uuidOf(this.#calls.random.bytes(16));
+    for (let tries = 1; ; tries += 1) {
+      const present = await this.info(key);
+      if (present === undefined)
+        throw new StoreError('StoreObjectMissing', `Fencing ${key} failed: it does not exist.`);
+      if (present.sequenceNumber > sequenceNumber)
+        throw overtaken(key, present.sequenceNumber, sequenceNumber);
+      const acquired = await this.#takeLease(key, { leaseId, seconds: options.leaseSeconds });
+      if (acquired) break;
+      if (tries === FENCE_TRIES)
+        throw new StoreError(
+          'FenceLost',
+          `${key} was leased by another writer each time we tried.`,
+        );
+    }
+    const reached = await this.#call({ operation: 'Fencing', object: key }, async ({ signal }) => {
+      // `max`: a repeated request changes nothing, and a higher number of another writer stays.
+      const response = await this.#blob(key).updateSequenceNumber('max', sequenceNumber, {
+        abortSignal: signal,
+        conditions: { leaseId },
+      });
+      return response.blobSequenceNumber ?? sequenceNumber;
+    });
+    const fence = { leaseId, sequenceNumber };
+    if (reached > sequenceNumber) {
+      await this.release(key, fence);
+      throw overtaken(key, reached, sequenceNumber);
+    }
+    return fence;
+  }
+
+  async renew(key: string, fence: PageFence): Promise<void> {
+    await this.#call({ operation: 'Renewing the lease of', object: key }, async ({ signal }) => {
+      await this.#lease(key, fence.leaseId).renewLease({ abortSignal: signal });
+    });
+  }
+
+  async release(key: string, fence: PageFence): Promise<void> {
+    await this.#call({ operation: 'Releasing', object: key }, async ({ signal }) => {
+      await this.#lease(key, fence.leaseId).releaseLease({ abortSignal: signal });
+    }).catch((error: unknown) => {
+      // It is another's lease now, or none's, or the blob is gone: not ours in each case.
+      if (!isStoreError(error, 'FenceLost') && !isStoreError(error, 'StoreObjectMissing'))
+        throw error;
+    });
+  }
+
+  async write(key: string, bytes: Uint8Array, offset: number, fence: PageFence): Promise<void> {
+    checkPageRange(key, { offset, length: bytes.length }, PAGE_WRITE_MAX);
+    const call = { operation: 'Writing to', object: key, retry: 'ifNotDone' as const };
+    await this.#call(call, async (context) => {
+      await withBody(bytes, context, async (body, size) =>
+        this.#blob(key).uploadPages(body, offset, size, {
+          abortSignal: context.signal,
+          onProgress: context.progress,
+          conditions: conditionsOf(fence),
+        }),
+      );
+    });
+  }
+
+  async clear(key: string, range: PageRange, fence: PageFence): Promise<void> {
+    checkPageRange(key, range, PAGE_BLOB_MAX);
+    const call = { operation: 'Clearing pages of', object: key, retry: 'ifNotDone' as const };
+    await this.#call(call, async ({ signal }) => {
+      await this.#blob(key).clearPages(range.offset, range.length, {
+        abortSignal: signal,
+        conditions: conditionsOf(fence),
+      });
+    });
+  }
+
+  async read(
+    key: string,
+    range: PageRange,
+    options: { snapshot?: string } = {},
+  ): Promise<Uint8Array> {
+    const client = this.#blob(key, options.snapshot);
+    return await readPages({ client, calls: this.#calls, object: key, range });
+  }
+
+  async *ranges(key: string, options: { snapshot?: string } = {}): AsyncIterable<PageRange> {
+    const info = await this.info(key, options);
+    if (info === undefined)
+      throw new StoreError(
+        'StoreObjectMissing',
+        `Listing the pages of ${key} ${options.snapshot ?? ''} failed: it does not exist.`,
+      );
+    const client = this.#blob(key, options.snapshot);
+    yield* pageRanges({ client, calls: this.#calls, object: key, size: info.size });
+  }
+
+  async snapshot(
+    key: string,
+    options: { fence: PageFence; metadata: Record<string, string> },
+  ): Promise<{ snapshot: string }> {
+    const { fence, metadata } = options;
+    checkMetadata(key, metadata);
+    const before = await this.#call({ operation: 'Looking at', object: key }, ({ signal }) =>
+      this.#blob(key).getProperties({ abortSignal: signal }),
+    );
+    if (before.blobSequenceNumber !== fence.sequenceNumber)
+      throw overtaken(key, before.blobSequenceNumber ?? 0, fence.sequenceNumber);
+    // The service's clock, down to the second, by which it names snapshots.
+    const startedAt = before.date?.getTime() ?? 0;
+    return await this.#call({ operation: 'Snapshotting', object: key }, async (context) => {
+      const mine = context.maybeDone
+        ? await this.#snapshotSince(key, { startedAt, metadata })
+        : undefined;
+      if (mine !== undefined) return { snapshot: mine };
+      const response = await this.#blob(key).createSnapshot({
+        abortSignal: context.signal,
+        metadata,
+        // Nothing may change between what we looked at and what is kept.
+        conditions: { leaseId: fence.leaseId, ifMatch: before.etag ?? '' },
+      });
+      if (response.snapshot === undefined) throw answerInvalid(key, 'its snapshot has no name');
+      return { snapshot: response.snapshot };
+    });
+  }
+
+  async *snapshots(
+    key: string,
+  ): AsyncIterable<{ snapshot: string; metadata: Record<string, string> }> {
+    const name = this.#prefix + key;
+    const found: { snapshot: string; metadata: Record<string, string> }[] = [];
+    let continuationToken: string | undefined;
+    do {
+      const call = { operation: 'Listing the snapshots of', object: key };
+      const page = await this.#call(call, async ({ signal }) => {
+        const pages = this.#container
+          .listBlobsFlat({
+            prefix: name,
+            includeSnapshots: true,
+            includeMetadata: true,
+            abortSignal: signal,
+          })
+          .byPage(continuationToken === undefined ? {} : { continuationToken });
+        return (await pages.next()).value;
+      });
+      for (const item of page?.segment.blobItems ?? [])
+        if (item.name === name && item.snapshot)
+          found.push({ snapshot: item.snapshot, metadata: item.metadata ?? {} });
+      continuationToken = page?.continuationToken || undefined;
+    } while (continuationToken !== undefined);
+    yield* found.sort((a, b) => (a.snapshot < b.snapshot ? -1 : 1));
+  }
+
+  async removeSnapshot(key: string, snapshot: string): Promise<void> {
+    await this.#call({ operation: 'Removing a snapshot of', object: key }, async ({ signal }) => {
+      await this.#blob(key, snapshot).delete({ abortSignal: signal }).catch(undefinedIfMissing);
+    });
+  }
+
+  async startCopy(names: {
+    from: string;
+    snapshot: string;
+    to: string;
+  }): Promise<'started' | 'exists'> {
+    const source = this.#blob(names.from, names.snapshot);
+    return await this.#call({ operation: 'Copying to', object: names.to }, async ({ signal }) => {
+      try {
+        const poller = await this.#blob(names.to).beginCopyFromURL(source.url, {
+          abortSignal: signal,
+          conditions: { ifNoneMatch: '*' },
+        });
+        poller.stopPolling();
+        return 'started';
+      } catch (error) {
+        if (existsAlready(error)) return 'exists';
+        throw error;
+      }
+    });
+  }
+
+  async copyState(key: string): ReturnType<PageBlobStore['copyState']> {
+    return await this.#call({ operation: 'Looking at', object: key }, async ({ signal }) => {
+      const found = await this.#blob(key)
+        .getProperties({ abortSignal: signal })
+        .catch(undefinedIfMissing);
+      if (found === undefined) return { state: 'missing' } as const;
+      switch (found.copyStatus) {
+        case 'success':
+          return { state: 'success' } as const;
+        case 'pending': {
+          const [copied = 0, total = 0] = (found.copyProgress ?? '').split('/').map(Number);
+          return { state: 'pending', copied, total } as const;
+        }
+        case undefined:
+          return { state: 'failed', reason: `${key} was not made by a copy` } as const;
+        default:
+          return {
+            state: 'failed',
+            reason: `${found.copyStatus}: ${found.copyStatusDescription ?? 'no reason given'}`,
+          } as const;
+      }
+    });
+  }
+
+  async remove(key: string): Promise<void> {
+    await this.#call({ operation: 'Removing', object: key }, async ({ signal }) => {
+      const blob = this.#blob(key);
+      const removal = { abortSignal: signal, deleteSnapshots: 'include' as const };
+      try {
+        await blob.delete(removal);
+      } catch (error) {
+        if (isMissing(error)) return;
+        if (blobFailure(error).code !== 'LeaseIdMissing') throw error;
+        // Whoever removes a replica has decided so; a lease left by a dead applier must not stand in the way.
+        await this.#lease(key).breakLease(0, { abortSignal: signal });
+        await blob.delete(removal).catch(undefinedIfMissing);
+      }
+    });
+  }
+
+  url(key: string): string {
+    const url = new URL(this.#blob(key).url);
+    url.search = '';
+    return url.toString();
+  }
+
+  /** False when another writer was faster between the two. */
+  async #takeLease(key: string, lease: { leaseId: string; seconds: number }): Promise<boolean> {
+    const call = { operation: 'Leasing', object: key };
+    return await this.#call(call, async (context) => {
+      // On a retry the lease may be ours already; breaking that would only cost a round.
+      await this.#lease(key)
+        .breakLease(0, { abortSignal: context.signal })
+        .catch((error: unknown) => {
+          if (blobFailure(error).code !== 'LeaseNotPresentWithLeaseOperation') throw error;
+        });
+      try {
+        await this.#lease(key, lease.leaseId).acquireLease(lease.seconds, {
+          abortSignal: context.signal,
+        });
+        return true;
+      } catch (error) {
+        if (blobFailure(error).code === 'LeaseAlreadyPresent') return false;
+        throw error;
+      }
+    });
+  }
+
+  /** The snapshot of a try of ours whose answer was lost. Nobody else makes one: we hold the lease. */
+  async #snapshotSince(
+    key: string,
+    options: { startedAt: number; metadata: Record<string, string> },
+  ): Promise<string | undefined> {
+    let newest: string | undefined;
+    for await (const { snapshot, metadata } of this.snapshots(key))
+      if (Date.parse(snapshot) >= options.startedAt && sameMetadata(metadata, options.metadata))
+        newest = snapshot;
+    return newest;
+  }
+
+  #blob(key: string, snapshot?: string): PageBlobClient {
+    const client = this.#container.getPageBlobClient(this.#prefix + key);
+    return snapshot === undefined ? client : client.withSnapshot(snapshot);
+  }
+
+  #lease(key: string, leaseId?: string): BlobLeaseClient {
+    return this.#blob(key).getBlobLeaseClient(leaseId);
+  }
+
+  async #call<T>(call: BlobCall, attempt: (context: BlobTry) => Promise<T>): Promise<T> {
+    return await this.#calls.run(call, attempt);
+  }
+}
+
+function conditionsOf(fence: PageFence) {
+  return { leaseId: fence.leaseId, ifSequenceNumberEqualTo: fence.sequenceNumber };
+}
+
+function overtaken(key: string, theirs: number, ours: number): StoreError {
+  return new StoreError(
+    'FenceLost',
+    `${key} is fenced at sequence number ${theirs}, ours is ${ours}: another writer took over. This writer stops.`,
+  );
+}
+
+function checkSize(key: string, size: number): void {
+  if (!Number.isSafeInteger(size) || size % PAGE_SIZE !== 0 || size < 0 || size > PAGE_BLOB_MAX)
+    throw new StoreError(
+      'StoreRequestRefused',
+      `${key} can't be ${size} bytes large: page blobs are whole pages of ${PAGE_SIZE}, up to 8 TiB.`,
+    );
+}
+
+function existsAlready(error: unknown): boolean {
+  const { status, code } = blobFailure(error);
+  return (
+    (status === 409 || status === 412) &&
+    ['BlobAlreadyExists', 'ConditionNotMet', 'PendingCopyOperation'].includes(code)
+  );
+}
+
+/** The blob is not there, and the container is. */
+function isMissing(error: unknown): boolean {
+  const { status, code } = blobFailure(error);
+  return status === 404 && code !== 'ContainerNotFound';
+}
+
+function undefinedIfMissing(error: unknown): undefined {
+  if (isMissing(error)) return undefined;
+  throw error;
+}
+
+function sameMetadata(left: Record<string, string>, right: Record<string, string>): boolean {
+  const names = Object.keys(left);
+  return (
+    names.length === Object.keys(right).length && names.every((name) => left[name] === right[name])
+  );
+}
+
+function uuidOf(bytes: Uint8Array): string {
+  const hex = Buffer.from(bytes).toString('hex');
+  const version = `4${hex.slice(13, 16)}`;
+  const variant = `8${hex.slice(17, 20)}`;
+  return [hex.slice(0, 8), hex.slice(8, 12), version, variant, hex.slice(20)].join('-');
+}
