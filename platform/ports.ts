@@ -115,9 +115,12 @@ export interface Tracer {
   ): Promise<{ adopted: boolean }>;
   /**
    * Every event completed before the call. `onEvent` runs synchronously for each. `lost` > 0 means the kernel dropped events
-   * and tracking is void.
+   * and tracking is void. `last`: nothing is taken from the kernel any more, so that an agent that comes back finds the rest.
    */
-  drain(onEvent: (event: WriteEvent) => void): Promise<{ lost: number }>;
+  drain(
+    onEvent: (event: WriteEvent) => void,
+    options?: { last?: boolean },
+  ): Promise<{ lost: number }>;
   /** Proof that nobody turned tracking off or changed its filter behind our back; else says what changed. */
   intact(): Promise<{ intact: true } | { intact: false; problem: string }>;
   /** `keep`: the kernel goes on tracing into its buffer, for an agent that comes back soon. */

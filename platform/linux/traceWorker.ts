@@ -4,7 +4,7 @@
  * It keeps events (neighbouring ones merged) until the agent asks for them. When it holds too many it stops reading: the kernel's
  * buffer then overruns, and says so.
  */
-import { closeSync, constants, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
+import { constants, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import path from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorCode, errorMessage } from '../errors.ts';
@@ -130,13 +130,9 @@ function run(data: TraceWorkerData, port: NonNullable<typeof parentPort>): void 
     timer = setTimeout(poll, interval);
   };
   poll();
-  port.on('message', (message: { drain: number } | 'stop') => {
-    if (message === 'stop') {
-      clearTimeout(timer);
-      for (const cpu of cpus) closeSync(cpu.pipe);
-      port.close();
-      return;
-    }
+  port.on('message', (message: { drain: number; last: boolean }) => {
+    // What comes from now on stays in the kernel, for the agent's next life.
+    if (message.last) clearTimeout(timer);
     emptyAll(true);
     const reply = answer(message.drain);
     port.postMessage(reply, 'events' in reply ? [reply.events.buffer as ArrayBuffer] : []);

@@ -84,10 +84,13 @@ export class LinuxTracer implements Tracer {
     return { adopted };
   }
 
-  async drain(onEvent: (event: WriteEvent) => void): Promise<{ lost: number }> {
+  async drain(
+    onEvent: (event: WriteEvent) => void,
+    options: { last?: boolean } = {},
+  ): Promise<{ lost: number }> {
     const worker = this.#worker;
     if (worker === undefined) throw new TracingError('Tracing was not started.');
-    const { events, count, lost } = await worker.drain();
+    const { events, count, lost } = await worker.drain(options.last === true);
     for (let index = 0; index < count; index += 1) this.#report(events, index, onEvent);
     let more = 0;
     for (const [devT, held] of this.#held) {
@@ -222,7 +225,7 @@ class TraceReader {
     this.#worker.on('exit', () => this.#fail(new Error('its thread ended')));
   }
 
-  async drain(): Promise<{ events: Float64Array; count: number; lost: number }> {
+  async drain(last: boolean): Promise<{ events: Float64Array; count: number; lost: number }> {
     const drain = this.#next;
     this.#next += 1;
     const answer = await new Promise<TraceWorkerAnswer>((resolve, reject) => {
@@ -231,7 +234,7 @@ class TraceReader {
         return;
       }
       this.#waiting.set(drain, { resolve, reject });
-      this.#worker.postMessage({ drain });
+      this.#worker.postMessage({ drain, last });
     });
     if ('problem' in answer)
       throw new TracingError(`The kernel's trace buffer can't be read: ${answer.problem}.`);

@@ -1,0 +1,88 @@
+/**
+ * What of one disk is not safely in the vault: three bitmaps.
+ *
+ *   dirty        written since it was last sent
+ *   sent         sent since the mark
+ *   sentBefore   sent before the mark
+ *
+ * The mark is a barrier. Once it is uploaded, what was sent before it can be forgotten, and the next barrier becomes the mark. Should the process server lose what it had not uploaded, both "sent" sets are dirty again: a re-send, never a resync.
+ */
+import { LeafBitmap } from './bitmap.ts';
+
+export class Dirt {
+  readonly dirty: LeafBitmap;
+  readonly #sizeBytes: number;
+  #sent: LeafBitmap;
+  #sentBefore: LeafBitmap;
+  /** 0: nothing is marked, and sentBefore is empty. */
+  #mark = 0n;
+
+  constructor(options: { sizeBytes: number }) {
+    this.#sizeBytes = options.sizeBytes;
+    this.dirty = new LeafBitmap(options);
+    this.#sent = new LeafBitmap(options);
+    this.#sentBefore = new LeafBitmap(options);
+  }
+
+  get mark(): bigint {
+    return this.#mark;
+  }
+
+  /** Blocks that would have to be sent again if the process server lost its cache now. */
+  get sentBlocks(): number {
+    return this.#sent.size + this.#sentBefore.size;
+  }
+
+  markSent(leaf: number, mask: number): void {
+    this.#sent.add(leaf, mask);
+  }
+
+  /** A barrier was acknowledged; all that was sent so far went before it. */
+  barrierAcknowledged(lsn: bigint): void {
+    if (this.#mark !== 0n) return;
+    this.#mark = lsn;
+    this.#sentBefore = this.#sent;
+    this.#sent = new LeafBitmap({ sizeBytes: this.#sizeBytes });
+  }
+
+  /** Everything up to this barrier is durable in the vault. */
+  barrierUploaded(barrierLsn: bigint): void {
+    if (this.#mark === 0n || barrierLsn < this.#mark) return;
+    this.#sentBefore = new LeafBitmap({ sizeBytes: this.#sizeBytes });
+    this.#mark = 0n;
+  }
+
+  /** What was sent but not uploaded may be gone. */
+  sendAgain(): void {
+    this.dirty.addAll(this.#sent);
+    this.dirty.addAll(this.#sentBefore);
+    this.#sent.clear();
+    this.#sentBefore.clear();
+    this.#mark = 0n;
+  }
+
+  /** A resync begins: it looks at every leaf, so nothing needs to be remembered. */
+  forget(): void {
+    this.dirty.clear();
+    this.#sent.clear();
+    this.#sentBefore.clear();
+    this.#mark = 0n;
+  }
+
+  serialise(): { mark: bigint; dirty: Uint8Array; sent: Uint8Array; sentBefore: Uint8Array } {
+    return {
+      mark: this.#mark,
+      dirty: this.dirty.serialise(),
+      sent: this.#sent.serialise(),
+      sentBefore: this.#sentBefore.serialise(),
+    };
+  }
+
+  /** Throws FarshoreError BitmapInvalid. */
+  restore(saved: ReturnType<Dirt['serialise']>): void {
+    this.dirty.addSerialised(saved.dirty);
+    this.#sent.addSerialised(saved.sent);
+    this.#sentBefore.addSerialised(saved.sentBefore);
+    this.#mark = saved.mark;
+  }
+}

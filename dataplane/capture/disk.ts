@@ -1,0 +1,98 @@
+/**
+ * One protected disk as capture sees it: the device, what is dirty, the proof of its tracking, and how its canonical image differs
+ * from the device (the body of swap areas is zero).
+ */
+import type { BlockDevice, BlockDeviceIdentity, WriteEvent } from '../../platform/ports.ts';
+import { LEAF_SIZE } from '../journal/record.ts';
+import { type SavedAccount, SectorAccount, TrackingLostError } from './accounting.ts';
+import { Dirt } from './dirt.ts';
+
+const SECTOR_SIZE = 512;
+
+export interface ByteRange {
+  offset: number;
+  length: number;
+}
+
+export class CapturedDisk {
+  /** Position in every journal record. */
+  readonly index: number;
+  readonly device: BlockDevice;
+  readonly identity: BlockDeviceIdentity;
+  readonly dirt: Dirt;
+  readonly account: SectorAccount;
+  /** Swap bodies, in order. */
+  #zeroed: readonly ByteRange[] = [];
+
+  constructor(options: {
+    index: number;
+    device: BlockDevice;
+    identity: BlockDeviceIdentity;
+    account?: SavedAccount;
+  }) {
+    this.index = options.index;
+    this.device = options.device;
+    this.identity = options.identity;
+    this.dirt = new Dirt(options.identity);
+    this.account = new SectorAccount({
+      name: options.device.path,
+      ...(options.account === undefined ? {} : { saved: options.account }),
+    });
+  }
+
+  get leafCount(): number {
+    return this.dirt.dirty.leafCount;
+  }
+
+  get zeroed(): readonly ByteRange[] {
+    return this.#zeroed;
+  }
+
+  /** Swap came or went: what lies there has another canonical content now, and is sent again. */
+  setZeroed(ranges: readonly ByteRange[]): void {
+    const sorted = [...ranges].sort((a, b) => a.offset - b.offset);
+    const key = (range: ByteRange) => `${range.offset}+${range.length}`;
+    const before = new Set(this.#zeroed.map(key));
+    const after = new Set(sorted.map(key));
+    const changed = [
+      ...this.#zeroed.filter((range) => !after.has(key(range))),
+      ...sorted.filter((range) => !before.has(key(range))),
+    ];
+    this.#zeroed = sorted;
+    for (const range of changed) this.dirt.dirty.addBytes(range);
+  }
+
+  /** Marks what an event touched. Returns false when it lies wholly in a swap body, whose content is never kept. */
+  markDirty(event: WriteEvent): boolean {
+    const offset = event.sector * SECTOR_SIZE;
+    const length = event.sectorCount * SECTOR_SIZE;
+    const end = offset + length;
+    if (this.#zeroed.some((zero) => offset >= zero.offset && end <= zero.offset + zero.length))
+      return false;
+    this.dirt.dirty.addBytes({ offset, length });
+    return true;
+  }
+
+  /**
+   * Reads leaves as the canonical image has them: swap bodies zero, zero-padded past the disk's end. `into` holds them exactly and
+   * comes from `device.alignedBuffer`.
+   */
+  async readLeaves(into: Uint8Array, firstLeaf: number): Promise<void> {
+    const start = firstLeaf * LEAF_SIZE;
+    const available = Math.min(into.length, this.identity.sizeBytes - start);
+    const read = await this.device.read(
+      available === into.length ? into : into.subarray(0, available),
+      start,
+    );
+    if (read < available)
+      throw new TrackingLostError(
+        `${this.device.path} ended at byte ${start + read}, before its size of ${this.identity.sizeBytes} bytes`,
+      );
+    into.fill(0, available);
+    for (const zero of this.#zeroed) {
+      const from = Math.max(0, zero.offset - start);
+      const to = Math.min(into.length, zero.offset + zero.length - start);
+      if (from < to) into.fill(0, from, to);
+    }
+  }
+}

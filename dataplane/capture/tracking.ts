@@ -1,0 +1,124 @@
+/**
+ * Tracking of all of a machine's disks together: one tracer, an account a disk.
+ *
+ * `absorb` is the only place where events become dirt. Rounds never overlap; whoever calls during one waits for the next.
+ */
+import type { Clock, Tracer, WriteEvent } from '../../platform/ports.ts';
+import { TrackingLostError } from './accounting.ts';
+import type { CapturedDisk } from './disk.ts';
+
+export interface Round {
+  /** Events that changed a disk's canonical image; swap bodies left out. */
+  events: { disk: CapturedDisk; event: WriteEvent }[];
+  /** How many there were; `events` names the first of them. */
+  count: number;
+  /** Discards that were all there was. */
+  onlyDiscards: boolean;
+}
+
+const EVENTS_NAMED = 16;
+
+export class Tracking {
+  readonly disks: readonly CapturedDisk[];
+  readonly #tracer: Tracer;
+  readonly #clock: Clock;
+  #running: Promise<unknown> = Promise.resolve();
+  #lost: TrackingLostError | undefined;
+
+  constructor(options: { tracer: Tracer; clock: Clock; disks: readonly CapturedDisk[] }) {
+    this.#tracer = options.tracer;
+    this.#clock = options.clock;
+    this.disks = options.disks;
+  }
+
+  /** Why tracking is void; it stays so until disks are opened anew. */
+  get lost(): TrackingLostError | undefined {
+    return this.#lost;
+  }
+
+  get dirtyBytes(): number {
+    return this.disks.reduce((sum, disk) => sum + disk.dirt.dirty.bytes, 0);
+  }
+
+  get uncertainSectors(): number {
+    return Math.max(0, ...this.disks.map((disk) => disk.account.uncertainty));
+  }
+
+  get proven(): boolean {
+    return this.disks.every((disk) => disk.account.proven);
+  }
+
+  /**
+   * Takes in every write completed so far. Throws TrackingLostError when some may be missing, BlockDeviceError when a disk vanished.
+   * `last`: nothing is taken from the kernel any more after this round.
+   */
+  absorb(options: { last?: boolean } = {}): Promise<Round> {
+    const round = this.#running.then(() => this.#round(options));
+    this.#running = round.catch(() => undefined);
+    return round;
+  }
+
+  /** Nobody turned tracking off, and the disks are those we opened. Throws as `absorb`, and DiskResizedError. */
+  async verify(): Promise<void> {
+    const state = await this.#tracer.intact();
+    if (!state.intact) throw this.#loss(new TrackingLostError(state.problem));
+    for (const disk of this.disks) {
+      const now = await disk.device.identity();
+      if (now.devT !== disk.identity.devT || now.diskSequence !== disk.identity.diskSequence)
+        throw this.#loss(
+          new TrackingLostError(`${disk.device.path} is another disk than it was before`),
+        );
+      if (now.sizeBytes !== disk.identity.sizeBytes)
+        throw new DiskResizedError(disk, now.sizeBytes);
+    }
+  }
+
+  async #round(options: { last?: boolean }): Promise<Round> {
+    if (this.#lost !== undefined) throw this.#lost;
+    try {
+      for (const disk of this.disks) {
+        const { written, discarded } = await disk.device.writtenSectors();
+        disk.account.beforeDrain(written + discarded, this.#clock.monotonic());
+      }
+      return await this.#drain(options);
+    } catch (error) {
+      throw error instanceof TrackingLostError ? this.#loss(error) : error;
+    }
+  }
+
+  async #drain(options: { last?: boolean }): Promise<Round> {
+    const round: Round = { events: [], count: 0, onlyDiscards: true };
+    const byNumber = new Map(this.disks.map((disk) => [disk.identity.devT, { disk, sectors: 0 }]));
+    const { lost } = await this.#tracer.drain((event) => {
+      const entry = byNumber.get(event.devT);
+      if (entry === undefined) return;
+      if (event.counted) entry.sectors += event.sectorCount;
+      if (!entry.disk.markDirty(event)) return;
+      round.count += 1;
+      if (event.kind !== 'discard') round.onlyDiscards = false;
+      if (round.events.length < EVENTS_NAMED) round.events.push({ disk: entry.disk, event });
+    }, options);
+    if (lost > 0)
+      throw new TrackingLostError(
+        `the kernel's trace buffer overran and dropped events (${lost} counted); the machine wrote faster than the agent got to run`,
+      );
+    const now = this.#clock.monotonic();
+    for (const { disk, sectors } of byNumber.values()) disk.account.afterDrain(sectors, now);
+    return round;
+  }
+
+  #loss(error: TrackingLostError): TrackingLostError {
+    this.#lost ??= error;
+    return this.#lost;
+  }
+}
+
+/** A disk has another size than when it was opened: open it anew and resync (reason DiskResized). */
+export class DiskResizedError extends TrackingLostError {
+  readonly sizeBytes: number;
+
+  constructor(disk: CapturedDisk, sizeBytes: number) {
+    super(`${disk.device.path} was resized from ${disk.identity.sizeBytes} to ${sizeBytes} bytes`);
+    this.sizeBytes = sizeBytes;
+  }
+}
