@@ -3,7 +3,6 @@
  * else's and is never touched, and what is gone already is no error.
  */
 import type { AzureResourceRef } from '../../platform/ports.ts';
-import { vaultLayout } from '../../vault/layout.ts';
 import type { StepContext, StepRun } from '../context.ts';
 import { isOwn } from '../context.ts';
 import { unpinPoint } from './point.ts';
@@ -50,17 +49,11 @@ export const removeDisks: StepRun = async (context) => {
 
 /** The copies that managed disks were imported from; the disks no longer need them. */
 export const removeCopies: StepRun = async (context) => {
-  const { document } = context.entry;
-  const { objects, pages } = context.deps;
+  const copies = (context.entry.document.disks ?? []).map((disk) => disk.copyKey);
   await context.deps.assertInControl();
-  let removed = 0;
-  const prefix = vaultLayout.failoverDisksPrefix(document.name);
-  for await (const copy of objects.list(prefix)) {
-    await pages.remove(copy.key);
-    removed++;
-  }
+  for (const key of copies) await context.deps.pages.remove(key);
   await unpinPoint(context);
-  return `Removed ${removed} temporary copies.`;
+  return `Removed ${copies.length} temporary copies.`;
 };
 
 interface Removable<T> {

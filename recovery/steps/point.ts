@@ -6,7 +6,7 @@ import {
   pointName,
   readPoint,
 } from '../../dataplane/journal/points.ts';
-import { Replica } from '../../dataplane/journal/replica.ts';
+import { type ApplyTarget, Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
 import { ReplicaJournal } from '../../dataplane/journal/replicaJournal.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
@@ -34,7 +34,7 @@ export const applyJournal: StepRun = async (context) => {
   });
   try {
     let reported: Promise<void> = Promise.resolve();
-    const { appliedLsn } = await replica.applyTo('end', {
+    const { appliedLsn } = await replica.applyTo(targetOf(entry.document), {
       makePoints: true,
       signal,
       onProgress: (progress) => {
@@ -48,6 +48,13 @@ export const applyJournal: StepRun = async (context) => {
     await replica.close();
   }
 };
+
+/** A named barrier becomes a point whatever follows it; every other wish is for one that is kept anyway. */
+function targetOf(document: FailoverDocument): ApplyTarget {
+  const { recoveryPoint } = document.request;
+  const lsn = recoveryPoint.type === 'Name' ? lsnOfPointName(recoveryPoint.name) : undefined;
+  return lsn === undefined ? 'end' : { lsn };
+}
 
 /** Chooses the point, pins it so that it outlives its retention while in use, and writes down which disks come out of it. */
 export const choosePoint: StepRun = async ({ deps, entry }) => {
