@@ -6,6 +6,8 @@ import type { JournalBacklog, JournalSegment } from './replicaJournal.ts';
 export class ApplyRun {
   readonly target: Lsn | undefined;
   readonly options: ApplyOptions;
+  /** No barrier is passed over, however far behind the replica is. */
+  everyBarrier = false;
   /** Newest point made. */
   point: PointDocument | undefined;
   #sealedBy: string | undefined;

@@ -11,9 +11,9 @@ import { isStoreError } from '../../platform/storeErrors.ts';
 import type { DiskSpec, Lsn, PointDocument, ReplicaState } from '../../vault/documents.ts';
 import { ApplyRun } from './applyRun.ts';
 import { listPoints } from './points.ts';
-import { type Barrier, LEAF_SIZE, RecordKind } from './record.ts';
-import { ReplicaDisk } from './replicaDisk.ts';
-import { ReplicaDamaged, ReplicaPastTarget } from './replicaErrors.ts';
+import { type Barrier, RecordKind } from './record.ts';
+import { ReplicaDisks } from './replicaDisks.ts';
+import { ReplicaPastTarget } from './replicaErrors.ts';
 import { ReplicaFence } from './replicaFence.ts';
 import { type JournalSegment, ReplicaJournal } from './replicaJournal.ts';
 import { LeafChunkCache } from './replicaLeaves.ts';
@@ -100,7 +100,7 @@ export class Replica {
   readonly #fence: ReplicaFence;
   readonly #journal: ReplicaJournal;
   readonly #leafCache: LeafChunkCache;
-  readonly #disks = new Map<number, ReplicaDisk>();
+  readonly #disks: ReplicaDisks;
   readonly #closed = new AbortController();
   #recoveryPointLsn: Lsn = 0n;
   /** Set once an error left writes with an unknown outcome behind: only a new `open` may go on. */
@@ -112,6 +112,10 @@ export class Replica {
     this.#limits = { ...DEFAULT_REPLICA_LIMITS, ...options.limits };
     this.#fence = fence;
     this.#leafCache = new LeafChunkCache({ bytes: this.#limits.leafCacheBytes });
+    this.#disks = new ReplicaDisks(
+      { pages: deps.pages, fence, leafCache: this.#leafCache },
+      { machineId: options.machineId, catalog: options.disks },
+    );
     this.#journal = new ReplicaJournal({
       objects: deps.objects,
       machineId: options.machineId,
@@ -163,13 +167,14 @@ export class Replica {
       backlog: await this.#journal.backlog(applied.seq),
       now: this.#deps.clock.monotonic(),
     });
-    let round = new ReplicaRound(this.state);
-    for await (const segment of this.#journal.segments(applied, options.signal)) {
-      round = await this.#applySegment(segment, round, run);
-      options.signal?.throwIfAborted();
-      if (run.reached(round.position.lsn)) break;
+    try {
+      await this.#applyJournal(run);
+    } catch (error) {
+      // What could be read is applied all the same, and every barrier in it counts: a later one may never be reached.
+      if (this.#failed !== undefined || options.signal?.aborted === true) throw error;
+      run.everyBarrier = true;
+      await this.#applyJournal(run);
     }
-    await this.#finishRound(round, run);
     return run.result(this.state.applied.lsn);
   }
 
@@ -186,6 +191,24 @@ export class Replica {
         'the leases of the replica were not given back',
       );
     }
+  }
+
+  async #applyJournal(run: ApplyRun): Promise<void> {
+    const { signal } = run.options;
+    let round = new ReplicaRound(this.state);
+    const segments = this.#journal.segments(this.state.applied, signal);
+    try {
+      for await (const segment of segments) {
+        round = await this.#applySegment(segment, round, run);
+        signal?.throwIfAborted();
+        if (run.reached(round.position.lsn)) break;
+      }
+    } catch (error) {
+      const usable = this.#failed === undefined && signal?.aborted !== true;
+      if (usable && run.everyBarrier) await this.#finishRound(round, run);
+      throw error;
+    }
+    await this.#finishRound(round, run);
   }
 
   /** Whether the replica stands at the target or past it already. */
@@ -239,7 +262,7 @@ export class Replica {
 
   async #becomesPoint(lsn: Lsn, segment: JournalSegment, run: ApplyRun): Promise<boolean> {
     if (!run.options.makePoints) return false;
-    if (lsn === run.target) return true;
+    if (lsn === run.target || run.everyBarrier) return true;
     const limit = this.#limits.backlogBarriers;
     const inside = segment.header.barriers.filter((other) => other.lsn > lsn).length;
     if (run.segmentsAfter(segment.seq) + inside <= limit) return true;
@@ -262,78 +285,20 @@ export class Replica {
   }
 
   async #writeRound(round: ReplicaRound): Promise<void> {
-    for (const [index, pending] of round.pending) {
-      const disk = this.#disks.get(index) ?? (await this.#createDisk(index));
-      this.#checkEnd(disk, pending.dataEnd, round);
-      await disk.makeRoom(pending.dataEnd);
-    }
-    const writes = [...round.pending].flatMap(([index, pending]) => [
-      ...(this.#disks.get(index)?.writes(pending) ?? []),
-    ]);
-    await runAll(writes, this.#limits.concurrency);
-    for (const { index, sizeBytes } of round.barrier?.disks ?? []) {
-      const disk = this.#disks.get(index) ?? (await this.#createDisk(index, sizeBytes));
-      await disk.setSize(sizeBytes);
-    }
+    await runAll(await this.#disks.prepare(round), this.#limits.concurrency);
+    if (round.barrier !== undefined) await this.#disks.resize(round.barrier.disks);
     await this.#fence.save({
       applied: round.position,
       resyncing: round.resyncing,
-      disks: [...this.#disks.values()].map(({ index, name, sizeBytes }) => ({
-        index,
-        name,
-        sizeBytes,
-      })),
+      disks: this.#disks.describe(),
       makingPoint: round.point,
     });
   }
 
-  /** A block past the disk's end is damage, unless the disk may have grown and the barrier that says so is still to come. */
-  #checkEnd(disk: ReplicaDisk, end: number, round: ReplicaRound): void {
-    if (disk.sizeBytes === 0 || round.sawResync) return;
-    const size = Math.max(disk.sizeBytes, this.#spec(disk.index)?.sizeBytes ?? 0);
-    if (end <= Math.ceil(size / LEAF_SIZE) * LEAF_SIZE) return;
-    throw new ReplicaDamaged(
-      this.state.machineId,
-      `the journal writes up to byte ${end} of disk ${disk.name}, which has ${size} bytes. Resync the machine; if it happens again, report it.`,
-    );
-  }
-
-  #spec(index: number): DiskSpec | undefined {
-    return this.#options.disks.find((disk) => disk.index === index);
-  }
-
-  /**
-   * The name that a new disk's blobs get: the catalog's, unless a disk that was taken off the list has it. A disk that the catalog does
-   * not list (any more) is kept all the same: barriers decide what belongs to a point.
-   */
-  #blobName(index: number): string {
-    const name = this.#spec(index)?.name;
-    const taken = new Set([...this.#disks.values()].map((disk) => disk.name));
-    const candidates = [name, `${(name ?? 'disk').slice(0, 48)}-index-${index}`];
-    const free = candidates.find((candidate) => candidate !== undefined && !taken.has(candidate));
-    if (free !== undefined) return free;
-    throw new ReplicaDamaged(this.state.machineId, `no name is left for disk ${index}.`);
-  }
-
-  async #createDisk(index: number, barrierSize = 0): Promise<ReplicaDisk> {
-    const disk = await ReplicaDisk.create(this.#diskDeps(), {
-      machineId: this.state.machineId,
-      index,
-      name: this.#blobName(index),
-      sizeBytes: barrierSize || (this.#spec(index)?.sizeBytes ?? 0),
-    });
-    this.#disks.set(index, disk);
-    return disk;
-  }
-
   async #openDisks(): Promise<void> {
-    for (const disk of this.state.disks)
-      this.#disks.set(
-        disk.index,
-        await ReplicaDisk.open(this.#diskDeps(), { machineId: this.state.machineId, ...disk }),
-      );
+    await this.#disks.open();
     if (this.state.makingPoint !== undefined) await this.#completePoint({ resumed: true });
-    await removeOrphanSnapshots(this.#pointDeps(), this.#disks.values());
+    await removeOrphanSnapshots(this.#pointDeps(), this.#disks.all());
     const index = await listPoints(this.#deps.objects, this.state.machineId);
     this.#recoveryPointLsn = index.lsns.at(-1) ?? 0n;
   }
@@ -398,10 +363,6 @@ export class Replica {
     if (this.#closed.signal.aborted) throw new Error('the replica is closed');
     if (this.#failed !== undefined)
       throw new Error('the replica failed and must be opened anew', { cause: this.#failed });
-  }
-
-  #diskDeps() {
-    return { pages: this.#deps.pages, fence: this.#fence, leafCache: this.#leafCache };
   }
 
   #pointDeps(): PointMakerDeps {

@@ -4,6 +4,7 @@
 import type { ObjectStore } from '../../platform/ports.ts';
 import type { Lsn, ReplicaState } from '../../vault/documents.ts';
 import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
+import { CHAIN_START, Chain, type ChainPosition, type ChainSegment, positionOf } from './chain.ts';
 import { decodeRecord, type JournalRecord } from './record.ts';
 import { damaged, decodeSegmentHeader, SEGMENT_HEADER_MAX, type SegmentHeader } from './segment.ts';
 import type { SegmentCodec } from './segmentCodec.ts';
@@ -15,6 +16,7 @@ export interface JournalSegment {
   /** SHA-256 of the object, hex. */
   digest: string;
   header: SegmentHeader;
+  end: ChainPosition;
   /** The records after the LSN that reading began at. Views into the segment's memory. */
   records(): Generator<{ lsn: Lsn; record: JournalRecord }>;
 }
@@ -33,6 +35,9 @@ export class ReplicaJournal {
   readonly #machineId: string;
   readonly #dataKey: Uint8Array;
   readonly #codec: SegmentCodec;
+  readonly #chain: Chain;
+  /** After the last segment that was read to its end here: saves looking at it again. */
+  #end: ChainPosition | undefined;
 
   constructor(options: {
     objects: ObjectStore;
@@ -45,30 +50,36 @@ export class ReplicaJournal {
     this.#machineId = options.machineId;
     this.#dataKey = options.dataKey;
     this.#codec = options.codec;
+    this.#chain = new Chain(options, options);
   }
 
   /**
    * The segments with records after `applied`, in order, until there is no next one. The next is fetched while one is worked on.
-   * Throws SegmentError for one that is damaged or does not follow its predecessor.
+   * Throws ChainError or SegmentError for one that is damaged or does not follow its predecessor, StoreError.
    */
   async *segments(
     applied: ReplicaState['applied'],
     signal?: AbortSignal,
   ): AsyncGenerator<JournalSegment> {
-    let position = applied;
-    let next = this.#first(position, signal);
-    for (;;) {
-      const segment = await next;
-      if (segment === undefined) return;
-      position = {
-        lsn: segment.header.lastLsn,
-        seq: segment.seq,
-        digest: segment.digest,
-      };
-      next = this.#following(position, signal);
-      // Whoever stops reading early never awaits it.
-      next.catch(() => {});
-      yield segment;
+    const options = signal === undefined ? {} : { signal };
+    const begin = await this.#begin(applied, options);
+    if (begin.rest !== undefined) yield begin.rest;
+    const chain = this.#chain.segments(begin.after, options);
+    const fetchNext = async () => {
+      const { value } = await chain.next();
+      return value === undefined ? undefined : await this.#readAll(value, applied.lsn);
+    };
+    let next = fetchNext();
+    try {
+      for (let segment = await next; segment !== undefined; segment = await next) {
+        this.#end = segment.end;
+        next = fetchNext();
+        // It may fail while the reader is still at work on this one.
+        next.catch(() => {});
+        yield segment;
+      }
+    } finally {
+      await Promise.allSettled([next]);
     }
   }
 
@@ -110,56 +121,47 @@ export class ReplicaJournal {
     }
   }
 
-  /** The rest of the segment that holds the position, or the one after it. */
-  async #first(
+  /** Where the chain goes on, and before that what is left of the segment that holds the position. */
+  async #begin(
     applied: ReplicaState['applied'],
-    signal: AbortSignal | undefined,
-  ): Promise<JournalSegment | undefined> {
-    if (applied.seq >= 0) {
-      const key = vaultLayout.segment(this.#machineId, applied.seq);
-      const header = await this.#header(key);
-      if (header === undefined) throw damaged(key, 'the replica was made from it and it is gone');
-      if (header.lastLsn > applied.lsn) {
-        const segment = await this.#read(applied.seq, applied.lsn, signal);
-        if (segment?.digest !== applied.digest)
-          throw damaged(key, 'it is not the one that the replica was made from');
-        return segment;
-      }
-    }
-    return await this.#following(applied, signal);
+    options: { signal?: AbortSignal },
+  ): Promise<{ rest?: JournalSegment; after: ChainPosition }> {
+    if (applied.seq < 0) return { after: CHAIN_START };
+    const end = this.#end;
+    if (end?.seq === applied.seq && end.digest === applied.digest && end.lsn === applied.lsn)
+      return { after: end };
+    const key = vaultLayout.segment(this.#machineId, applied.seq);
+    const header = await this.#header(key);
+    if (header === undefined) throw damaged(key, 'the replica was made from it, and it is gone');
+    if (header.lastLsn <= applied.lsn) return { after: positionOf(header, applied.digest) };
+    const reader = await fetchSegment(this.#objects, key, options);
+    if (reader === undefined) throw damaged(key, 'it was removed while it was read');
+    const codec = { dataKey: this.#dataKey, codec: this.#codec };
+    const rest = await this.#readAll(
+      {
+        name: key,
+        header: reader.header,
+        batches: () => reader.batches(codec),
+        position: async () => positionOf(reader.header, await reader.digest()),
+      },
+      applied.lsn,
+    );
+    if (rest.digest !== applied.digest)
+      throw damaged(key, 'it is not the one that the replica was made from');
+    return { rest, after: rest.end };
   }
 
-  async #following(
-    position: ReplicaState['applied'],
-    signal: AbortSignal | undefined,
-  ): Promise<JournalSegment | undefined> {
-    const segment = await this.#read(position.seq + 1, position.lsn, signal);
-    if (segment === undefined) return undefined;
-    const { header } = segment;
-    const key = vaultLayout.segment(this.#machineId, segment.seq);
-    if (header.previousDigest !== position.digest)
-      throw damaged(key, 'it does not follow the segment before it');
-    if (header.firstLsn !== position.lsn + 1n)
-      throw damaged(key, `it begins at LSN ${header.firstLsn}, after LSN ${position.lsn}`);
-    return segment;
-  }
-
-  async #read(
-    seq: number,
-    after: Lsn,
-    signal: AbortSignal | undefined,
-  ): Promise<JournalSegment | undefined> {
-    const key = vaultLayout.segment(this.#machineId, seq);
-    const reader = await fetchSegment(this.#objects, key, signal ? { signal } : {});
-    if (reader === undefined) return undefined;
-    const { header } = reader;
-    if (header.machineId !== this.#machineId || header.seq !== seq)
-      throw damaged(key, `it is segment ${header.seq} of machine ${header.machineId}`);
+  async #readAll(segment: ChainSegment, after: Lsn): Promise<JournalSegment> {
     const batches: SegmentBatch[] = [];
-    for await (const batch of reader.batches({ dataKey: this.#dataKey, codec: this.#codec }))
-      batches.push(batch);
-    const digest = await reader.digest();
-    return { seq, digest, header, records: () => recordsOf(batches, after) };
+    for await (const batch of segment.batches()) batches.push(batch);
+    const end = await segment.position();
+    return {
+      seq: end.seq,
+      digest: end.digest,
+      header: segment.header,
+      end,
+      records: () => recordsOf(batches, after),
+    };
   }
 
   async #header(key: string): Promise<SegmentHeader | undefined> {

@@ -15,6 +15,7 @@ import {
 import { vaultLayout } from '../../vault/layout.ts';
 import { listPoints, readPoint } from './points.ts';
 import type { ReplicaDisk } from './replicaDisk.ts';
+import type { ReplicaDisks } from './replicaDisks.ts';
 import { ReplicaDamaged } from './replicaErrors.ts';
 import type { ReplicaFence } from './replicaFence.ts';
 
@@ -34,14 +35,18 @@ type MakingPoint = NonNullable<ReplicaState['makingPoint']>;
  */
 export async function completePoint(
   deps: PointMakerDeps,
-  disks: ReadonlyMap<number, ReplicaDisk>,
+  disks: ReplicaDisks,
   options: { resumed: boolean },
 ): Promise<PointDocument> {
   const { makingPoint, applied, machineId } = deps.fence.state;
-  if (makingPoint === undefined) throw new Error('no point is being made');
   const existing = options.resumed
     ? await readPoint(deps.objects, { machineId, lsn: applied.lsn })
     : undefined;
+  if (makingPoint === undefined) {
+    // Cleared by a try whose answer was lost.
+    if (existing !== undefined) return existing;
+    throw new Error(`no point is being made at LSN ${applied.lsn} of machine ${machineId}`);
+  }
   const point = existing ?? (await snapshotAndPut(deps, disks, { makingPoint, ...options }));
   await deps.fence.save({ makingPoint: undefined });
   return point;
@@ -68,7 +73,7 @@ export async function removeOrphanSnapshots(
 
 async function snapshotAndPut(
   deps: PointMakerDeps,
-  disks: ReadonlyMap<number, ReplicaDisk>,
+  disks: ReplicaDisks,
   options: { makingPoint: MakingPoint; resumed: boolean },
 ): Promise<PointDocument> {
   const { applied, machineId } = deps.fence.state;
