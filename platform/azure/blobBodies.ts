@@ -41,6 +41,7 @@ export async function readBody(options: {
   const { stream, size, object } = options;
   const out = new Uint8Array(size);
   let filled = 0;
+  stream?.on('error', () => {});
   if (stream !== undefined)
     for await (const chunk of stream) {
       if (typeof chunk === 'string' || filled + chunk.length > size)
@@ -56,6 +57,12 @@ export async function readBody(options: {
       `Reading ${object} broke off after ${filled} of ${size} bytes. Check the network between here and the storage account.`,
     );
   return out;
+}
+
+/** Leaves an answer's body unread. Its stream would otherwise throw, with nobody listening, when the connection is cut. */
+export function discardBody(stream: NodeJS.ReadableStream | undefined): void {
+  stream?.on('error', () => {});
+  if (stream instanceof Readable) stream.destroy();
 }
 
 export function answerInvalid(object: string, problem: string): StoreError {

@@ -1,7 +1,7 @@
 import type { ContainerClient, RestError } from '@azure/storage-blob';
 import type { ObjectInfo, ObjectSource, ObjectStore, StoredObject } from '../ports.ts';
 import { StoreError } from '../storeErrors.ts';
-import { answerInvalid, readBody, withBody } from './blobBodies.ts';
+import { answerInvalid, discardBody, readBody, withBody } from './blobBodies.ts';
 import type { BlobCall, BlobCalls, BlobTry } from './blobCalls.ts';
 import { blobFailure } from './blobErrors.ts';
 
@@ -36,7 +36,7 @@ export class AzureBlobStore implements ObjectStore {
         });
         const size = response.contentLength ?? -1;
         if (size < 0 || size > GET_MAX) {
-          context.fail(undefined);
+          discardBody(response.readableStreamBody);
           throw new StoreError(
             'StoreRequestRefused',
             `${key} is ${size} bytes large; read it in ranges of at most ${GET_MAX}.`,
@@ -164,8 +164,10 @@ export class AzureBlobStore implements ObjectStore {
         });
         return 'removed';
       } catch (error) {
-        if (failedWith(error, [412], ['ConditionNotMet'])) return 'conflict';
-        if (!isMissing(error)) throw error;
+        // The service says "condition not met" of what is not there, too.
+        const conflict = failedWith(error, [412], ['ConditionNotMet']);
+        if (conflict && (await this.head(key)) !== undefined) return 'conflict';
+        if (!conflict && !isMissing(error)) throw error;
         return context.maybeDone ? 'removed' : 'missing';
       }
     });

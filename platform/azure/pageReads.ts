@@ -2,7 +2,7 @@
 import type { PageBlobClient } from '@azure/storage-blob';
 import type { PageRange } from '../ports.ts';
 import { PAGE_SIZE, StoreError } from '../storeErrors.ts';
-import { answerInvalid, readBody } from './blobBodies.ts';
+import { answerInvalid, discardBody, readBody } from './blobBodies.ts';
 import type { BlobCalls } from './blobCalls.ts';
 
 /** The largest single read. */
@@ -27,7 +27,7 @@ export async function readPages(options: {
     });
     const size = response.contentLength ?? -1;
     if (size !== range.length) {
-      context.fail(undefined);
+      discardBody(response.readableStreamBody);
       // A range that ends past the blob's end is answered with what there is.
       throw new StoreError(
         'StoreRequestRefused',

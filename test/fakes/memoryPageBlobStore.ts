@@ -6,6 +6,7 @@ import type {
   PageRange,
 } from '../../platform/ports.ts';
 import {
+  checkMetadata,
   PAGE_BLOB_MAX,
   PAGE_SIZE,
   PAGE_WRITE_MAX,
@@ -63,6 +64,7 @@ export class MemoryPageBlobStore implements PageBlobStore {
     options: { size: number; sequenceNumber: number; metadata?: Record<string, string> },
   ): Promise<'created' | 'exists'> {
     checkSize(key, options.size);
+    checkMetadata(key, options.metadata ?? {});
     return this.#run('create', key, () => {
       if (this.#blobs.has(key)) return 'exists';
       this.#blobs.set(key, {
@@ -184,6 +186,7 @@ export class MemoryPageBlobStore implements PageBlobStore {
     key: string,
     options: { fence: PageFence; metadata: Record<string, string> },
   ): Promise<{ snapshot: string }> {
+    checkMetadata(key, options.metadata);
     return this.#run('snapshot', key, () => {
       const blob = this.#fenced(key, options.fence);
       this.#version += 1;
