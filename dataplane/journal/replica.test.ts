@@ -283,11 +283,15 @@ function failAt(deps: ReturnType<typeof vault>, at: number, when: 'before' | 'af
   return () => calls;
 }
 
-async function runWithFaults(when: 'before' | 'after', error: () => Error, step: number) {
-  for (let at = 1; ; at += step) {
+/** Runs until no call is left to fail, each time on a fresh copy of the same journal. */
+async function runWithFaults(when: 'before' | 'after', error: () => Error) {
+  const source = vault();
+  const machine = new SampleMachine({ ...source, seed: 13, sizes: [MIB, MIB + 512] });
+  await writeRounds(machine, 2, 5);
+  for (let at = 1, reached = true; reached; at += 1) {
     const deps = vault();
-    const machine = new SampleMachine({ ...deps, seed: 13, sizes: [MIB, 2 * MIB] });
-    await writeRounds(machine, 3, 8);
+    for (const key of source.objects.keys())
+      await deps.objects.put(key, (await source.objects.get(key))?.body ?? new Uint8Array());
     const calls = failAt(deps, at, when, error());
     for (let tries = 0; tries < 3; tries += 1) {
       try {
@@ -295,18 +299,16 @@ async function runWithFaults(when: 'before' | 'after', error: () => Error, step:
         await replica.applyTo('end', { makePoints: true });
         break;
       } catch (thrown) {
-        expect(['Killed', 'VaultUnreachable', 'ReplicaFenced']).toContain(errorCode(thrown));
+        if (!['Killed', 'VaultUnreachable', 'ReplicaFenced'].includes(errorCode(thrown))) throw thrown;
       }
     }
-    const reached = calls() >= at;
+    reached = calls() >= at;
     deps.objects.fault = undefined;
     deps.pages.fault = undefined;
-    expect({ at, problems: await problemsOfAllPoints(deps, machine, machine.barriers) }).toEqual({
-      at,
-      problems: [],
-    });
-    expect({ at, snapshots: await snapshotCount(deps) }).toEqual({ at, snapshots: 3 * 4 });
-    if (!reached) return;
+    const problems = await problemsOfAllPoints(deps, machine, machine.barriers);
+    const snapshots = await snapshotCount(deps);
+    // Two disks, two blobs each, two points: nothing missing, nothing left over.
+    expect({ at, problems, snapshots }).toEqual({ at, problems: [], snapshots: 8 });
   }
 }
 
@@ -320,13 +322,13 @@ const killed = () => Object.assign(new Error('killed'), { code: 'Killed' });
 const unreachable = () => new StoreError('VaultUnreachable', 'no answer');
 
 test('killed before or after any call, the next one ends at the same points', async () => {
-  await runWithFaults('before', killed, 1);
-  await runWithFaults('after', killed, 1);
+  await runWithFaults('before', killed);
+  await runWithFaults('after', killed);
 });
 
 test('an answer that is lost at any call changes nothing', async () => {
-  await runWithFaults('after', unreachable, 1);
-  await runWithFaults('before', unreachable, 1);
+  await runWithFaults('after', unreachable);
+  await runWithFaults('before', unreachable);
 });
 
 test('a write that lands after its answer was given up cannot overwrite what came later', async () => {

@@ -1,0 +1,75 @@
+/**
+ * Retires recovery points past their retention: the document first, so that it is offered no more, then its snapshots.
+ *
+ * Kept whatever their age: the newest point, the newest app-consistent one, and pinned ones. A recovery pins first and reads the point
+ * afterwards; we look for a pin once more when the document is gone, and put it back then. Snapshots of a point that was half removed
+ * are cleared when the replica is opened next (replicaPoint.ts).
+ */
+import type { Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
+import {
+  encodeDocument,
+  type Lsn,
+  type PointDocument,
+  pointDocumentSchema,
+} from '../../vault/documents.ts';
+import { vaultLayout } from '../../vault/layout.ts';
+import { listPoints, readPoint } from './points.ts';
+
+export interface RetentionDeps {
+  objects: ObjectStore;
+  pages: PageBlobStore;
+  logger: Logger;
+}
+
+export interface RetentionOptions {
+  machineId: string;
+  /** Points whose barrier is older than this (ms) go. */
+  olderThanMs: number;
+  /** How many at most, so that one call is short; the rest waits for the next. */
+  limit: number;
+}
+
+/** Returns the LSNs that were retired, oldest first. Safe to repeat and to run twice at the same time. */
+export async function retirePoints(deps: RetentionDeps, options: RetentionOptions): Promise<Lsn[]> {
+  const { machineId } = options;
+  const index = await listPoints(deps.objects, machineId);
+  const retired: Lsn[] = [];
+  let newestApp: Lsn | undefined;
+  for (const lsn of index.lsns.slice(0, -1)) {
+    if (retired.length >= options.limit) break;
+    if (index.pinned.has(lsn)) continue;
+    const point = await readPoint(deps.objects, { machineId, lsn });
+    if (point === undefined) continue;
+    if (point.timeMs >= options.olderThanMs) break;
+    if (point.consistency === 'App') {
+      newestApp ??= await newestAppLsn(deps.objects, machineId, index.lsns);
+      if (newestApp === lsn) continue;
+    }
+    if (await retirePoint(deps, point)) retired.push(lsn);
+  }
+  return retired;
+}
+
+async function retirePoint(deps: RetentionDeps, point: PointDocument): Promise<boolean> {
+  const { machineId, lsn } = point;
+  const key = vaultLayout.point(machineId, lsn);
+  await deps.objects.remove(key);
+  if ((await deps.objects.head(vaultLayout.pointPin(machineId, lsn))) !== undefined) {
+    await deps.objects.putIfAbsent(key, encodeDocument(pointDocumentSchema, point));
+    return false;
+  }
+  for (const { replica, leaves } of point.disks)
+    for (const blob of [replica, leaves]) await deps.pages.removeSnapshot(blob.key, blob.snapshot);
+  deps.logger.info({ machineId, lsn: lsn.toString() }, 'retired a recovery point');
+  return true;
+}
+
+async function newestAppLsn(
+  objects: ObjectStore,
+  machineId: string,
+  lsns: readonly Lsn[],
+): Promise<Lsn | undefined> {
+  for (const lsn of lsns.toReversed())
+    if ((await readPoint(objects, { machineId, lsn }))?.consistency === 'App') return lsn;
+  return undefined;
+}

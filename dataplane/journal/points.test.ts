@@ -1,0 +1,147 @@
+import { beforeEach, expect, test } from 'vitest';
+import { ManualClock } from '../../test/fakes/manualClock.ts';
+import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
+import { MemoryPageBlobStore } from '../../test/fakes/memoryPageBlobStore.ts';
+import { silentLogger } from '../../test/fakes/silentLogger.ts';
+import { encodeDocument, type PointDocument, pointDocumentSchema } from '../../vault/documents.ts';
+import { vaultLayout } from '../../vault/layout.ts';
+import { retirePoints } from './pointRetention.ts';
+import {
+  listPoints,
+  lsnOfPointName,
+  newestPoint,
+  newestPointAtOrBefore,
+  newestPointOfConsistency,
+  pointName,
+  readPoint,
+} from './points.ts';
+
+const machineId = 'ab'.repeat(16);
+const key = vaultLayout.replica(machineId, 'root');
+const leavesKey = vaultLayout.replicaLeaves(machineId, 'root');
+let deps: {
+  objects: MemoryObjectStore;
+  pages: MemoryPageBlobStore;
+  logger: typeof silentLogger;
+};
+
+beforeEach(() => {
+  const clock = new ManualClock();
+  deps = {
+    objects: new MemoryObjectStore({ clock }),
+    pages: new MemoryPageBlobStore({ clock }),
+    logger: silentLogger,
+  };
+});
+
+/** Points at LSN 10, 20, … whose times are 1000, 2000, …; those at `app` are app-consistent. */
+async function makePoints(count: number, app: readonly number[] = []): Promise<void> {
+  const fences = new Map<string, { leaseId: string; sequenceNumber: number }>();
+  for (const blob of [key, leavesKey]) {
+    await deps.pages.create(blob, { size: 512, sequenceNumber: 1 });
+    fences.set(blob, await deps.pages.fence(blob, { sequenceNumber: 1, leaseSeconds: 60 }));
+  }
+  for (let place = 1; place <= count; place += 1) {
+    const snapshot = async (blob: string) => {
+      const fence = fences.get(blob);
+      if (fence === undefined) throw new Error(blob);
+      return { key: blob, ...(await deps.pages.snapshot(blob, { fence, metadata: {} })) };
+    };
+    const point: PointDocument = {
+      machineId,
+      lsn: BigInt(place * 10),
+      timeMs: place * 1000,
+      consistency: app.includes(place) ? 'App' : 'Crash',
+      segment: { seq: place, digest: 'cd'.repeat(32), writerEpoch: 1 },
+      disks: [
+        {
+          index: 0,
+          name: 'root',
+          sizeBytes: 1 << 20,
+          root: 'ef'.repeat(32),
+          replica: await snapshot(key),
+          leaves: await snapshot(leavesKey),
+        },
+      ],
+      createdAt: place * 1000,
+    };
+    await deps.objects.putIfAbsent(
+      vaultLayout.point(machineId, point.lsn),
+      encodeDocument(pointDocumentSchema, point),
+    );
+  }
+}
+
+async function left(): Promise<bigint[]> {
+  return (await listPoints(deps.objects, machineId)).lsns;
+}
+
+async function snapshotsLeft(): Promise<number> {
+  let count = 0;
+  for (const blob of [key, leavesKey]) for await (const _ of deps.pages.snapshots(blob)) count += 1;
+  return count;
+}
+
+test('the newest point, and the newest of a kind', async () => {
+  expect(await newestPoint(deps.objects, machineId)).toBeUndefined();
+  await makePoints(12, [4, 7]);
+  expect(await newestPoint(deps.objects, machineId)).toMatchObject({ lsn: 120n });
+  expect(await newestPointOfConsistency(deps.objects, machineId, 'App')).toMatchObject({
+    lsn: 70n,
+  });
+});
+
+test('the newest point at or before any time, whatever is retired while it is looked for', async () => {
+  await makePoints(9);
+  for (let time = 0; time <= 10_000; time += 500) {
+    const place = Math.min(9, Math.floor(time / 1000));
+    const found = await newestPointAtOrBefore(deps.objects, { machineId, timeMs: time });
+    expect(found?.lsn).toBe(place === 0 ? undefined : BigInt(place * 10));
+  }
+  const { objects } = deps;
+  let first = true;
+  objects.interleave = async (operation, asked) => {
+    if (operation !== 'get' || !first) return;
+    first = false;
+    await objects.remove(asked);
+  };
+  const found = await newestPointAtOrBefore(objects, { machineId, timeMs: 5500 });
+  expect(found?.lsn).toBe(40n);
+});
+
+test('a name is the LSN, and nothing else is one', () => {
+  expect(lsnOfPointName(pointName(1234n))).toBe(1234n);
+  for (const name of ['', 'latest', '-1', '1.5', '0x10', '9'.repeat(21)])
+    expect(lsnOfPointName(name)).toBeUndefined();
+});
+
+test('points past retention are retired with their snapshots; the newest, the newest app-consistent and pinned ones stay', async () => {
+  await makePoints(8, [2, 4]);
+  await deps.objects.put(vaultLayout.pointPin(machineId, 50n), new Uint8Array());
+  const retired = await retirePoints(deps, { machineId, olderThanMs: 99_000, limit: 100 });
+  expect(retired).toEqual([10n, 20n, 30n, 60n, 70n]);
+  expect(await left()).toEqual([40n, 50n, 80n]);
+  expect(await snapshotsLeft()).toBe(6);
+});
+
+test('retention stops at what is young enough, and at its limit', async () => {
+  await makePoints(8);
+  expect(await retirePoints(deps, { machineId, olderThanMs: 5000, limit: 2 })).toEqual([10n, 20n]);
+  expect(await retirePoints(deps, { machineId, olderThanMs: 5000, limit: 9 })).toEqual([30n, 40n]);
+  expect(await left()).toEqual([50n, 60n, 70n, 80n]);
+});
+
+test('a point that is pinned while it is retired comes back whole', async () => {
+  await makePoints(3);
+  const { objects } = deps;
+  objects.interleave = async (operation, asked) => {
+    if (operation !== 'remove') return;
+    objects.interleave = undefined;
+    expect(asked).toBe(vaultLayout.point(machineId, 10n));
+    await objects.put(vaultLayout.pointPin(machineId, 10n), new Uint8Array());
+  };
+  expect(await retirePoints(deps, { machineId, olderThanMs: 2500, limit: 9 })).toEqual([20n]);
+  const kept = await readPoint(objects, { machineId, lsn: 10n });
+  expect(await deps.pages.info(key, kept?.disks[0]?.replica)).toBeDefined();
+  expect(await snapshotsLeft()).toBe(4);
+});
