@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { anonymous, channelPair, verified } from '../../test/fakes/channel.ts';
 import { ManualClock } from '../../test/fakes/manualClock.ts';
 import { Connection, framesFrom, IDLE_TIMEOUT_MS } from './connection.ts';
-import { FrameType } from './messages.ts';
+import { encodeControl } from './encoder.ts';
+import { FrameType, RefusalCode } from './messages.ts';
 
 function pair(options: { stranger?: boolean } = {}) {
   const clock = new ManualClock();
@@ -95,6 +96,26 @@ describe('a connection', () => {
     await agent.send(FrameType.AgentStatus, status);
     expect(await server.receive()).toMatchObject({ type: FrameType.AgentStatus });
     await expect(server.receive()).rejects.toMatchObject({ code: 'FrameUnknown' });
+  });
+
+  test('tells a peer that broke the protocol why it was dropped', async () => {
+    const { clock, channels, agent } = pair();
+    const server = new Connection({
+      channel: channels.b,
+      clock,
+      accepts: framesFrom.agent,
+      farewell: (error) =>
+        encodeControl(FrameType.Refused, {
+          code: RefusalCode.ProtocolBroken,
+          message: error.code,
+          retryAfterMs: 0,
+        }),
+    });
+    channels.a.tamper = (bytes) => bytes.fill(0xff, 0, 4);
+    await agent.send(FrameType.AgentStatus, status);
+    await expect(server.receive()).rejects.toMatchObject({ code: 'FrameTooLong' });
+    expect(await agent.receive()).toMatchObject({ message: { message: 'FrameTooLong' } });
+    expect(await agent.receive()).toBeUndefined();
   });
 
   test('takes from a stranger nothing but enrolment and Hello', async () => {

@@ -69,6 +69,8 @@ export interface ConnectionOptions {
   accepts: ReadonlySet<FrameType>;
   /** How long the peer may be silent while we listen, and refuse to take what we send. Default 30 s. */
   idleTimeoutMs?: number;
+  /** The last frame for a peer that broke the protocol, so that it can say why it was dropped. */
+  farewell?: (error: WireError) => Uint8Array[];
 }
 
 export class Connection {
@@ -76,6 +78,7 @@ export class Connection {
   readonly #channel: Channel;
   readonly #clock: Clock;
   readonly #idleTimeoutMs: number;
+  readonly #farewell: ((error: WireError) => Uint8Array[]) | undefined;
   readonly #decoder: FrameDecoder;
   readonly #arrived: Received[] = [];
   readonly #watch = new AbortController();
@@ -93,6 +96,7 @@ export class Connection {
     this.#channel = options.channel;
     this.#clock = options.clock;
     this.#idleTimeoutMs = options.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
+    this.#farewell = options.farewell;
     this.#decoder = new FrameDecoder({ accepts: (type) => options.accepts.has(type) });
     void this.#watchForSilence();
   }
@@ -159,13 +163,31 @@ export class Connection {
     await this.#channel.close();
   }
 
+  /** Ends the conversation in order with a last message. Does not wait for it to arrive; never rejects. */
+  closeWith<T extends ControlType>(type: T, message: Message<T>): Promise<void> {
+    if (this.#ended) return Promise.resolve();
+    this.#end();
+    return this.#partWith(encodeControl(type, message));
+  }
+
   /** Ends the conversation at once, for this reason; returns the reason that counts (the first). */
   fail(reason: Error): Error {
     if (this.#ended) return this.#failure ?? reason;
     this.#failure = reason;
     this.#end();
-    this.#channel.destroy();
+    if (reason instanceof WireError && this.#farewell !== undefined && !isSilence(reason))
+      void this.#partWith(this.#farewell(reason));
+    else this.#channel.destroy();
     return reason;
+  }
+
+  /** Not waiting for the write: `close` gives the peer a few seconds to take it, a peer that reads nothing would take for ever. */
+  async #partWith(parts: readonly Uint8Array[]): Promise<void> {
+    try {
+      await Promise.all([this.#channel.write(parts), this.#channel.close()]);
+    } catch {
+      this.#channel.destroy();
+    }
   }
 
   async #readMore(): Promise<void> {
@@ -242,4 +264,9 @@ export class Connection {
         ),
       );
   }
+}
+
+/** A peer that does not listen is not told anything. */
+function isSilence(error: WireError): boolean {
+  return error.code === 'PeerSilent' || error.code === 'PeerStuck';
 }

@@ -1,0 +1,436 @@
+/** One machine that this process server is assigned: its journal, its agent's session, its barriers, and what is told of it. */
+import { errorCode, errorMessage } from '../../platform/errors.ts';
+import type { Clock, Disk, Logger } from '../../platform/ports.ts';
+import type { Assignment, MachineStatus } from '../../vault/documents.ts';
+import type { BoxKey } from '../../vault/keys.ts';
+import type { Fenced, JournalCache, MachineJournal } from '../journal/machineJournal.ts';
+import type { Barrier } from '../journal/record.ts';
+import type { Connection } from '../wire/connection.ts';
+import {
+  type Configuration,
+  FrameType,
+  type Message,
+  PROTOCOL_VERSION,
+  PROTOCOL_VERSION_MIN,
+  RefusalCode,
+} from '../wire/messages.ts';
+import { type AgentView, emptyAgentView } from './agentView.ts';
+import { AssignedJournal, type JournalOwner } from './assignedJournal.ts';
+import type { BarrierBook } from './barrierConversation.ts';
+import { noBarriers } from './barrierSchedule.ts';
+import { ErrorBook } from './errorBook.ts';
+import {
+  loadMachineRecord,
+  type MachineRecord,
+  removeMachineRecord,
+  saveMachineRecord,
+} from './machineRecord.ts';
+import {
+  type AgentStatus,
+  MachineSession,
+  type SessionEnd,
+  type SessionHost,
+  superseded,
+} from './machineSession.ts';
+import { machineStatus } from './machineStatus.ts';
+import { fencedRefusal, isProtocolError, type Refusal, refusal } from './refusals.ts';
+import { resyncDemanded } from './resyncDemand.ts';
+
+export type Hello = Message<typeof FrameType.Hello>;
+
+const COMPANY_MS = 5_000;
+/** Errors of sessions, shown until the next barrier is taken. */
+const SESSION_ERRORS: readonly string[] = [
+  RefusalCode.ProtocolBroken,
+  RefusalCode.DataInvalid,
+  RefusalCode.JournalFailed,
+  RefusalCode.CertificateOfAnotherMachine,
+  RefusalCode.VersionUnsupported,
+];
+
+export interface AssignedMachineDeps {
+  cache: JournalCache;
+  /** The process server's own directory (not the journal's). */
+  disk: Disk;
+  clock: Clock;
+  logger: Logger;
+  encryptionKey: BoxKey;
+  vaultId: string;
+  /** Bytes of Data that a new session may have under way. */
+  creditBytes: () => number;
+}
+
+export class AssignedMachine implements SessionHost, JournalOwner {
+  readonly book: BarrierBook = newBook();
+  readonly #deps: AssignedMachineDeps;
+  readonly #errors: ErrorBook;
+  readonly #journal: AssignedJournal;
+  #assignment: Assignment;
+  #record: MachineRecord;
+  #saving: Promise<void> = Promise.resolve();
+  #session: MachineSession | undefined;
+  #agent: AgentView = emptyAgentView;
+  #newestConnection = 0;
+  #receivedBytes = 0;
+  #closed = false;
+
+  private constructor(deps: AssignedMachineDeps, assignment: Assignment, record: MachineRecord) {
+    const { name, machineId, namespace } = assignment;
+    this.#deps = { ...deps, logger: deps.logger.child({ machine: name, namespace, machineId }) };
+    this.#assignment = assignment;
+    this.#record = record;
+    this.#agent = { ...emptyAgentView, lastSeenMs: record.lastSeenMs };
+    this.#errors = new ErrorBook(deps);
+    this.#journal = new AssignedJournal({ ...this.#deps, errors: this.#errors }, this);
+  }
+
+  /** Begins to open the machine's journal. Throws when what is remembered of it can't be read. */
+  static async begin(deps: AssignedMachineDeps, assignment: Assignment): Promise<AssignedMachine> {
+    const { machineId } = assignment;
+    const { cacheId } = deps.cache;
+    const record = await loadMachineRecord(deps.disk, { machineId, cacheId });
+    const machine = new AssignedMachine(deps, assignment, record);
+    machine.#journal.start();
+    return machine;
+  }
+
+  get machineId(): string {
+    return this.#assignment.machineId;
+  }
+
+  get connected(): boolean {
+    return this.#session !== undefined;
+  }
+
+  /** Bytes of Data from agents since this process began, and what waits for upload. */
+  get traffic(): { receivedBytes: number; backlogBytes: number } {
+    const now = this.#session?.receivedBytes ?? 0;
+    return {
+      receivedBytes: this.#receivedBytes + now,
+      backlogBytes: this.#journal.backlogBytes,
+    };
+  }
+
+  update(assignment: Assignment): void {
+    const before = this.configuration();
+    this.#assignment = assignment;
+    if (assignment.finalSync === undefined && this.#record.final !== undefined)
+      this.#saveRecord({ final: undefined }).catch((error: unknown) => this.#noteFailure(error));
+    if (JSON.stringify(before) !== JSON.stringify(this.configuration()))
+      this.#session?.configurationChanged();
+    this.#journal.assignmentChanged();
+  }
+
+  /** Ends the session, closes the journal. What is not uploaded stays for the next time. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const session = this.#session;
+    session?.end(
+      refusal(RefusalCode.ShuttingDown, 'The process server stops serving this machine.', 'soon'),
+    );
+    await this.#journal.close();
+    await session?.finished;
+    await this.#saving;
+  }
+
+  /** Forgets the machine here, after `close`: it is assigned to somebody else, or not protected any more. */
+  async drop(): Promise<void> {
+    await this.#deps.cache.dropMachine(this.machineId);
+    await removeMachineRecord(this.#deps.disk, this.machineId);
+  }
+
+  /** Shown with the machine until its next barrier. */
+  noteError(code: string, message: string): void {
+    this.#errors.set(code, message);
+  }
+
+  /** Serves an agent that proved to be this machine, to the end of its connection. Never rejects. */
+  async serve(connection: Connection, hello: Hello): Promise<void> {
+    this.#newestConnection += 1;
+    const ticket = this.#newestConnection;
+    const protocol = Math.min(hello.protocol.max, PROTOCOL_VERSION);
+    if (protocol < Math.max(hello.protocol.min, PROTOCOL_VERSION_MIN)) {
+      await this.#refuseVersion(connection, hello);
+      return;
+    }
+    // The newest wins, but not before what the older one sent is in the journal: Welcome tells positions that are final.
+    while (this.#session !== undefined && ticket === this.#newestConnection) {
+      this.#session.end(superseded());
+      await this.#keepCompany(connection, this.#session.finished);
+      if (connection.ended) return;
+    }
+    const unready = ticket === this.#newestConnection ? this.#unready() : superseded();
+    const journal = this.#journal.current;
+    if (unready !== undefined || journal === undefined) {
+      await this.#refuse(connection, unready ?? superseded());
+      return;
+    }
+    await this.#runSession({ connection, hello, protocol, journal });
+  }
+
+  status(): MachineStatus {
+    const journal = this.#journal.current;
+    return machineStatus({
+      assignment: this.#assignment,
+      agent: this.#agent,
+      connected: this.connected,
+      record: this.#record,
+      positions: this.#journal.positions,
+      disks: this.#journal.disks,
+      backlogBytes: this.#journal.backlogBytes,
+      uploadError: journal?.uploadError(),
+      waitingForSpace: journal?.waitingForSpace() ?? false,
+      book: this.book,
+      fenced: this.#journal.fenced,
+      errors: this.#errors.list(),
+      nowMs: this.#deps.clock.now(),
+    });
+  }
+
+  // ------------------------------------------------------------------------------------------------ for its session
+
+  configuration(): Configuration {
+    const { disks, paused, policy, resyncToken, finalSync } = this.#assignment;
+    return {
+      disks: disks.map(({ index, name, device }) => ({ index, name, device })),
+      paused,
+      hooks: policy.hooks,
+      resyncToken,
+      final: finalSync,
+    };
+  }
+
+  situation(): ReturnType<SessionHost['situation']> {
+    const { policy, paused, finalSync, disks } = this.#assignment;
+    const isDone = finalSync !== undefined && this.#record.final?.failover === finalSync.failover;
+    return {
+      policy,
+      paused,
+      finalSync,
+      final: finalSync === undefined ? 'NotWanted' : isDone ? 'Done' : 'Wanted',
+      diskMissing: disks.some((disk) => this.reportedSize(disk.index) === undefined),
+    };
+  }
+
+  heard(): void {
+    this.#agent = { ...this.#agent, lastSeenMs: this.#deps.clock.now() };
+  }
+
+  async agentReported(status: AgentStatus, appended: () => Promise<void>): Promise<void> {
+    this.#agent = {
+      ...this.#agent,
+      ...status,
+      resync: status.resync,
+      final: status.final,
+      resyncToken: status.resyncToken ?? this.#agent.resyncToken,
+    };
+    await this.#journal.setDisks(appended);
+    const { final } = this.#record;
+    if (status.final === undefined || final?.failover !== status.final.failover) return;
+    const { poweredOff } = status.final;
+    if (final.poweredOff !== poweredOff)
+      await this.#saveRecord({ final: { ...final, poweredOff } });
+  }
+
+  async barrierTaken(taken: { lsn: bigint; barrier: Barrier }): Promise<void> {
+    this.#errors.clear(...SESSION_ERRORS);
+    const failover = taken.barrier.final?.failover;
+    if (failover !== undefined)
+      await this.#saveRecord({ hasBarriers: true, final: { failover, lsn: taken.lsn } });
+    else if (!this.#record.hasBarriers) await this.#saveRecord({ hasBarriers: true });
+  }
+
+  // ------------------------------------------------------------------------------------------------ for its journal
+
+  assignment(): Assignment {
+    return this.#assignment;
+  }
+
+  reportedSize(index: number): number | undefined {
+    const report = this.#agent.disks.find((disk) => disk.index === index);
+    return report?.error === undefined && report?.sizeBytes !== 0 ? report?.sizeBytes : undefined;
+  }
+
+  journalOpened(journal: MachineJournal): void {
+    const { uploadedBarrier, uploadedAppBarrier, ...positions } = journal.positions();
+    this.#deps.logger.info(
+      {
+        writerEpoch: journal.writerEpoch,
+        journaledLsn: String(positions.journaledLsn),
+        uploadedLsn: String(positions.uploadedLsn),
+        resync: journal.resync(),
+      },
+      "The machine's journal is open",
+    );
+    const times = [uploadedBarrier?.timeMs ?? 0, uploadedAppBarrier?.timeMs ?? 0];
+    this.book.lastTimeMs = Math.max(this.book.lastTimeMs, ...times);
+    if (this.book.count > 0) return;
+    // After a restart the intervals go on from the last barriers' times, as far as the wall clock makes sense.
+    const [lastBarrierMs, lastAppMs] = times.map((timeMs) => {
+      const agoMs = this.#deps.clock.now() - timeMs;
+      return timeMs === 0 || agoMs < 0 ? undefined : this.#deps.clock.monotonic() - agoMs;
+    });
+    this.book.history = { ...noBarriers, lastBarrierMs, lastAppMs };
+  }
+
+  journalFenced(fenced: Fenced): void {
+    this.#session?.end(fencedRefusal(fenced));
+  }
+
+  journalReopens(): void {
+    this.#session?.end(
+      refusal(RefusalCode.NotReady, 'The journal is taken up under a new writer epoch.', 'soon'),
+    );
+  }
+
+  // ------------------------------------------------------------------------------------------------ sessions
+
+  async #runSession(accepted: {
+    connection: Connection;
+    hello: Hello;
+    protocol: number;
+    journal: MachineJournal;
+  }): Promise<void> {
+    const { connection, hello, protocol, journal } = accepted;
+    this.#greet(hello);
+    const session = new MachineSession({
+      connection,
+      journal,
+      host: this,
+      clock: this.#deps.clock,
+      logger: this.#deps.logger,
+      protocol,
+      cacheId: this.#deps.cache.cacheId,
+      creditBytes: this.#deps.creditBytes(),
+    });
+    this.#session = session;
+    this.#deps.logger.info(
+      { address: connection.peer.address, tracking: hello.tracking },
+      'The agent is connected',
+    );
+    this.#judgeEnd(await session.run(() => this.#demandResync(journal, hello)));
+    this.#receivedBytes += session.receivedBytes;
+    this.#session = undefined;
+    this.#saveRecord({ lastSeenMs: this.#agent.lastSeenMs }).catch((error: unknown) =>
+      this.#noteFailure(error),
+    );
+  }
+
+  #greet(hello: Hello): void {
+    this.#agent = {
+      ...emptyAgentView,
+      lastSeenMs: this.#deps.clock.now(),
+      version: hello.agentVersion,
+      hostname: hello.hostname,
+      kernel: hello.kernel,
+      capturedLsn: hello.capturedLsn,
+      resyncToken: hello.resyncToken,
+    };
+  }
+
+  async #demandResync(journal: MachineJournal, hello: Hello): Promise<void> {
+    const reason = resyncDemanded({
+      hello,
+      cacheId: this.#deps.cache.cacheId,
+      cacheHasBarriers: this.#record.hasBarriers,
+      positions: journal.positions(),
+    });
+    if (reason === undefined || journal.resync().required) return;
+    this.#deps.logger.warn({ code: 'ResyncRequired', reason }, 'The machine must be resynced');
+    await journal.requireResync(reason);
+  }
+
+  #judgeEnd(end: SessionEnd): void {
+    const { logger } = this.#deps;
+    if (end.by === 'Agent') {
+      logger.info({}, 'The agent has disconnected');
+    } else if (end.by === 'Us') {
+      const { code, message } = end.refusal;
+      logger.info({ code }, `The agent was sent away: ${message}`);
+      if (SESSION_ERRORS.includes(code)) this.noteError(code, message);
+    } else {
+      const { error } = end;
+      logger.warn({ code: errorCode(error), error }, 'The connection with the agent failed');
+      if (isProtocolError(error))
+        this.noteError(RefusalCode.ProtocolBroken, `${error.code}: ${error.message}`);
+    }
+  }
+
+  #unready(): Refusal | undefined {
+    const { fenced } = this.#journal;
+    if (fenced !== undefined) return fencedRefusal(fenced);
+    if (this.#closed)
+      return refusal(
+        RefusalCode.ShuttingDown,
+        'The process server stops serving this machine.',
+        'soon',
+      );
+    if (this.#journal.current !== undefined) return undefined;
+    const [problem] = this.#errors.list();
+    const why = problem === undefined ? '' : ` (${problem.code}: ${problem.message})`;
+    return refusal(RefusalCode.NotReady, `The machine's journal is not open yet${why}.`, 'soon');
+  }
+
+  async #refuseVersion(connection: Connection, hello: Hello): Promise<void> {
+    const { min, max } = hello.protocol;
+    const text = `The agent speaks protocol versions ${min} to ${max}, this process server ${PROTOCOL_VERSION_MIN} to ${PROTOCOL_VERSION}. Upgrade the older one.`;
+    this.noteError(RefusalCode.VersionUnsupported, text);
+    await this.#refuse(connection, refusal(RefusalCode.VersionUnsupported, text, 'muchLater'));
+  }
+
+  async #refuse(connection: Connection, reason: Refusal): Promise<void> {
+    const { address } = connection.peer;
+    this.#deps.logger.info(
+      { code: reason.code, address },
+      `An agent was refused: ${reason.message}`,
+    );
+    await connection.closeWith(FrameType.Refused, reason);
+  }
+
+  /** Heartbeats for somebody who has to wait. */
+  async #keepCompany(connection: Connection, waitedFor: Promise<void>): Promise<void> {
+    const done = new AbortController();
+    const { clock } = this.#deps;
+    const heartbeats = async () => {
+      while (!done.signal.aborted && !connection.ended) {
+        await connection.send(FrameType.Heartbeat, { timeMs: clock.now() });
+        await clock.sleep(COMPANY_MS, done.signal);
+      }
+    };
+    const company = heartbeats().catch(() => undefined);
+    await waitedFor;
+    done.abort();
+    await company;
+  }
+
+  /** One write at a time, each with all changes so far. */
+  #saveRecord(changes: Partial<MachineRecord>): Promise<void> {
+    this.#record = { ...this.#record, ...changes };
+    const saved = this.#saving.then(() =>
+      saveMachineRecord(this.#deps.disk, { machineId: this.machineId, record: this.#record }),
+    );
+    this.#saving = saved.catch(() => undefined);
+    return saved;
+  }
+
+  #noteFailure(error: unknown): void {
+    this.noteError(RefusalCode.JournalFailed, `${errorCode(error)}: ${errorMessage(error)}`);
+    this.#deps.logger.error(
+      { code: errorCode(error), error },
+      'What must be remembered can not be written',
+    );
+  }
+}
+
+function newBook(): BarrierBook {
+  return {
+    history: noBarriers,
+    count: 0,
+    voided: 0,
+    lastFreezeMs: 0,
+    maxFreezeMs: 0,
+    lastVoid: undefined,
+    lastTimeMs: 0,
+    nextId: 1,
+  };
+}
