@@ -148,8 +148,15 @@ export type JournalErrorCode =
 
 export class JournalError extends FarshoreError {
   declare readonly code: JournalErrorCode;
+  /** With JournalFenced: by whom. */
+  readonly fenced: Fenced | undefined;
 
-  constructor(code: JournalErrorCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: JournalErrorCode,
+    message: string,
+    options?: ErrorOptions & { fenced?: Fenced },
+  ) {
     super(code, message, options);
+    this.fenced = options?.fenced;
   }
 }
