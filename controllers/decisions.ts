@@ -100,10 +100,16 @@ const CLAIMED: Record<NameClaim['kind'], string> = {
   failover: 'Failover',
 };
 
-/** Says who holds the name, so that nobody has to search three clusters for it. */
-export function nameTaken(claim: NameClaim): Objection {
+/**
+ * Says who holds the name, so that nobody has to search three clusters for it. `standby`: this installation does not control the
+ * vault, and may well mean the same machine.
+ */
+export function nameTaken(claim: NameClaim, options: { standby: boolean }): Objection {
+  const whatToDo = options.standby
+    ? 'If it is the same one, take control of the vault with takeControlFromEpoch; else use another name.'
+    : 'Use another name.';
   return {
     reason: Reason.NameTaken,
-    message: `${CLAIMED[claim.kind]} name ${claim.name} is taken in this vault by ${claim.namespace}/${claim.name} of installation ${claim.installationId}, since ${new Date(claim.claimedAt).toISOString()}. Use another name, or delete that resource first.`,
+    message: `${CLAIMED[claim.kind]} name ${claim.name} is taken in this vault by ${claim.namespace}/${claim.name} of installation ${claim.installationId}, since ${new Date(claim.claimedAt).toISOString()}. ${whatToDo}`,
   };
 }

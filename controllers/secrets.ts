@@ -8,13 +8,21 @@ import {
   type OwnerReference,
   type SecretObject,
 } from '../platform/kubernetes.ts';
-import type { ObjectKey } from './ports.ts';
+
+export interface SecretName {
+  namespace: string;
+  name: string;
+}
 
 /** Codes SecretNotFound, SecretInvalid. */
 export class SecretError extends FarshoreError {}
 
 /** The text of one entry. Throws SecretError naming the Secret, never its content. */
-export async function secretText(kube: KubeClient, key: ObjectKey, entry: string): Promise<string> {
+export async function secretText(
+  kube: KubeClient,
+  key: SecretName,
+  entry: string,
+): Promise<string> {
   const text = await optionalSecretText(kube, key, entry);
   if (text === undefined)
     throw new SecretError(
@@ -27,7 +35,7 @@ export async function secretText(kube: KubeClient, key: ObjectKey, entry: string
 /** Undefined when the Secret does not exist; SecretError when it lacks the entry. */
 export async function optionalSecretText(
   kube: KubeClient,
-  key: ObjectKey,
+  key: SecretName,
   entry: string,
 ): Promise<string | undefined> {
   const secret = await kube.get<SecretObject>(kubeTypes.secret, key);
@@ -47,7 +55,7 @@ export async function optionalSecretText(
  */
 export async function secretTextOrCreate(
   kube: KubeClient,
-  key: ObjectKey,
+  key: SecretName,
   entry: string,
   make: () => string,
 ): Promise<string> {
@@ -74,7 +82,7 @@ export async function secretTextOrCreate(
 /** Server-side apply of a Secret that an object of ours owns. */
 export async function applySecret(
   kube: KubeClient,
-  key: ObjectKey,
+  key: SecretName,
   options: { data: Record<string, string>; owner: OwnerReference },
 ): Promise<void> {
   await kube.apply<SecretObject>(kubeTypes.secret, {

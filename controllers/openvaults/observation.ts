@@ -8,6 +8,8 @@ import type { Clock, Logger, ObjectInfo, ObjectStore } from '../../platform/port
 import {
   type ApplierStatus,
   applierStatusSchema,
+  type CatalogDocument,
+  catalogDocumentSchema,
   decodeDocument,
   type EnrolmentRequest,
   enrolmentRequestSchema,
@@ -38,6 +40,8 @@ export interface ObservedChanges {
   registrations: boolean;
 }
 
+export type OfferedDisk = NonNullable<EnrolmentRequest['disks']>[number];
+
 interface Held<T> {
   etag: string;
   value: T;
@@ -50,7 +54,9 @@ export class VaultObservation {
   readonly #statuses = new Map<string, Held<ProcessServerStatus>>();
   readonly #appliers = new Map<string, Held<ApplierStatus>>();
   readonly #registrations = new Map<string, Held<Registration>>();
+  readonly #catalog = new Map<string, Held<CatalogDocument>>();
   readonly #enrolments = new Map<string, EnrolmentRequest>();
+  readonly #offered = new Map<string, OfferedDisk[]>();
   readonly #refused = new Map<string, string>();
   #pending: PendingEnrolment[] = [];
   #answered: { key: string; etag: string }[] = [];
@@ -99,6 +105,36 @@ export class VaultObservation {
     );
   }
 
+  /** A machine's entry; undefined when there is none, or none that can be read. */
+  catalog(machineId: string): CatalogDocument | undefined {
+    return this.#catalog.get(vaultLayout.catalog(machineId))?.value;
+  }
+
+  catalogs(): CatalogDocument[] {
+    return [...this.#catalog.values()].map((held) => held.value);
+  }
+
+  /** What we have just written is known at once, not at the next reading. */
+  noteCatalog(written: { document: CatalogDocument; etag: string }): void {
+    const key = vaultLayout.catalog(written.document.machineId);
+    this.#catalog.set(key, { etag: written.etag, value: written.document });
+  }
+
+  noteRegistration(registration: Registration): void {
+    const key = vaultLayout.registration(registration.kind, registration.name);
+    // Without its ETag the next reading replaces it.
+    this.#registrations.set(key, { etag: '', value: registration });
+  }
+
+  noteOfferedDisks(machineId: string, disks: OfferedDisk[]): void {
+    this.#offered.set(machineId, disks);
+  }
+
+  /** The disks that an agent named when it enrolled with this operator process. */
+  offeredDisks(machineId: string): OfferedDisk[] | undefined {
+    return this.#offered.get(machineId);
+  }
+
   /** The applier that is furthest with a machine; two may report it while one takes over from the other. */
   applied(machineId: string): ApplierStatus['machines'][number] | undefined {
     let best: ApplierStatus['machines'][number] | undefined;
@@ -126,6 +162,7 @@ export class VaultObservation {
     // A Date header has whole seconds: less than two is rounding and the way there.
     this.#clockOffsetMs = Math.abs(offset) < 2000 ? 0 : Math.round(offset);
     await this.#readStatuses(changes);
+    await this.#readCatalog(changes);
     await this.#readRegistrations(changes);
     await this.#readEnrolments(changes);
     this.#observedAt = this.#clock.now();
@@ -168,6 +205,18 @@ export class VaultObservation {
       });
     }
     if (forget(this.#registrations, seen) > 0) changes.registrations = true;
+  }
+
+  async #readCatalog(changes: ObservedChanges): Promise<void> {
+    const seen = new Set<string>();
+    for await (const info of this.#list(vaultLayout.catalogPrefix)) {
+      seen.add(info.key);
+      await this.#read(info, this.#catalog, catalogDocumentSchema, (machine) => {
+        changes.machines.add(machine.machineId);
+        if (machine.processServer !== undefined) changes.processServers.add(machine.processServer);
+      });
+    }
+    forget(this.#catalog, seen);
   }
 
   async #readEnrolments(changes: ObservedChanges): Promise<void> {

@@ -12,7 +12,7 @@ import type { BoxKey } from '../../vault/keys.ts';
 import type { NameClaims } from '../../vault/names.ts';
 import type { SigningKey } from '../../vault/signing.ts';
 import type { VaultFacts } from '../decisions.ts';
-import { keyText, type ObjectKey } from '../ports.ts';
+import { nameOfKey, type ObjectKey } from '../runtime/objectKey.ts';
 import type { VaultObservation } from './observation.ts';
 import type { PointsReader } from './points.ts';
 import type { VaultStores } from './stores.ts';
@@ -58,23 +58,23 @@ export class OpenVaults {
   readonly #closed = new Map<string, string>();
 
   set(vault: OpenVault): void {
-    this.#open.set(keyText(vault.key), vault);
-    this.#closed.delete(keyText(vault.key));
+    this.#open.set(vault.key, vault);
+    this.#closed.delete(vault.key);
   }
 
   /** Not open any more, or not yet, and why. What was open stays usable for reading until `remove`. */
   explain(key: ObjectKey, why: string): void {
-    this.#closed.set(keyText(key), why);
+    this.#closed.set(key, why);
   }
 
   get(key: ObjectKey): OpenVault | undefined {
-    return this.#open.get(keyText(key));
+    return this.#open.get(key);
   }
 
   remove(key: ObjectKey): OpenVault | undefined {
-    const vault = this.#open.get(keyText(key));
-    this.#open.delete(keyText(key));
-    this.#closed.delete(keyText(key));
+    const vault = this.#open.get(key);
+    this.#open.delete(key);
+    this.#closed.delete(key);
     return vault;
   }
 
@@ -82,13 +82,14 @@ export class OpenVaults {
   facts(resource: RecoveryVault | undefined, key: ObjectKey, namespace: string): VaultFacts {
     if (resource === undefined) return { state: 'Missing' };
     const allowed =
-      key.namespace === namespace || resource.spec.allowedNamespaces?.includes(namespace);
+      nameOfKey(key).namespace === namespace ||
+      resource.spec.allowedNamespaces?.includes(namespace);
     if (!allowed) return { state: 'NotAllowed' };
-    const vault = this.#open.get(keyText(key));
+    const vault = this.#open.get(key);
     if (vault === undefined)
       return {
         state: 'NotOpen',
-        message: this.#closed.get(keyText(key)) ?? 'it is being opened.',
+        message: this.#closed.get(key) ?? 'it is being opened.',
       };
     if (vault.control.state === 'Standby') {
       const { controller } = vault.control;

@@ -49,9 +49,13 @@ export interface AssignmentsInput {
   controllerEpoch: number;
   caCertificatePem: string;
   machines: readonly MachineIntent[];
+  /** Machines that belong here but of which too little is known now: their entry stays as it stands. */
+  keep: ReadonlySet<string>;
   redirects: Record<string, string[]>;
   /** What stands in the vault now; undefined when nothing does. */
   current: AssignmentsDocument | undefined;
+  /** A generation that was certainly written before: what follows is higher, even when `current` was lost or forged. */
+  generationFloor: number;
   /** spec.confirmRemoval of the ProcessServer. */
   confirmedToken: string | undefined;
 }
@@ -64,10 +68,12 @@ export interface AssignmentsDecision {
 }
 
 export function decideAssignments(input: AssignmentsInput): AssignmentsDecision {
-  const wanted = input.machines
-    .map(assignmentOf)
-    .filter((assignment) => assignment !== undefined)
-    .sort(byMachineId);
+  const known = input.machines.map(assignmentOf).filter((assignment) => assignment !== undefined);
+  const knownIds = new Set(known.map((assignment) => assignment.machineId));
+  const kept = (input.current?.machines ?? []).filter(
+    ({ machineId }) => input.keep.has(machineId) && !knownIds.has(machineId),
+  );
+  const wanted = [...known, ...kept];
   const wantedIds = new Set(wanted.map((assignment) => assignment.machineId));
   const dropped = (input.current?.machines ?? []).filter(
     (assignment) => !wantedIds.has(assignment.machineId),
@@ -82,7 +88,7 @@ export function decideAssignments(input: AssignmentsInput): AssignmentsDecision 
     vaultId: input.vaultId,
     processServer: input.processServer,
     controllerEpoch: input.controllerEpoch,
-    generation: standing.generation + 1,
+    generation: Math.max(standing.generation, input.generationFloor) + 1,
     caCertificatePem: input.caCertificatePem,
     machines: [...wanted, ...held].sort(byMachineId),
     redirects: input.redirects,

@@ -21,7 +21,6 @@ export const HEARTBEAT_LIMIT_MS = 60_000;
 // -------------------------------------------------------------------------------------------------------------- acceptance
 
 export interface AcceptanceInput {
-  name: string;
   namespace: string;
   vaultRef: string;
   policyRef: string;
@@ -58,7 +57,10 @@ export const acceptanceChecks: readonly Check<AcceptanceInput>[] = [
           message: `ProcessServer ${input.processServerRef} writes to RecoveryVault ${input.processServer.vaultRef ?? '(none)'}, but this machine's vault is ${input.vaultRef}. Let both name the same vault.`,
         },
   vaultObjection,
-  (input) => (input.nameHeldBy === undefined ? undefined : nameTaken(input.nameHeldBy)),
+  (input) =>
+    input.nameHeldBy === undefined
+      ? undefined
+      : nameTaken(input.nameHeldBy, { standby: input.vault.state === 'Standby' }),
   (input) => standbyObjection(input.vault, input.vaultRef),
 ];
 

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import type { RecoveryVault } from '../../crds/index.ts';
 import type { KubeClient } from '../../platform/kubernetes.ts';
 import type { VaultLocation } from '../../vault/bootstrap.ts';
+import { namespaceOf } from '../environment.ts';
 import type { VaultConnection } from '../openvaults/stores.ts';
-import { keyOf } from '../ports.ts';
 import { secretText } from '../secrets.ts';
 
 /** Where blobs of an account are when no connection string says so. */
@@ -20,7 +20,7 @@ export async function resolveConnection(
   vault: RecoveryVault,
 ): Promise<VaultConnection> {
   const { spec } = vault;
-  const { namespace } = keyOf(vault);
+  const namespace = namespaceOf(vault);
   const read = (ref: { name: string; key: string }) =>
     secretText(kube, { namespace, name: ref.name }, ref.key);
   const { servicePrincipal, storage } = spec.credentials;

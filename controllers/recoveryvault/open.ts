@@ -20,11 +20,12 @@ import {
   openAuthority,
   readVault,
 } from '../../vault/vault.ts';
+import { namespaceOf } from '../environment.ts';
 import { VaultObservation } from '../openvaults/observation.ts';
 import type { Installation, OpenVault } from '../openvaults/openVaults.ts';
 import { PointsReader } from '../openvaults/points.ts';
 import type { VaultStores } from '../openvaults/stores.ts';
-import { keyOf } from '../ports.ts';
+import { keyOf } from '../runtime/objectKey.ts';
 import { optionalSecretText, SecretError, secretText, secretTextOrCreate } from '../secrets.ts';
 import { decideControl } from './policies.ts';
 
@@ -146,7 +147,8 @@ async function findOrCreate(
 
 /** This cluster's own vault key, made when there is none. */
 async function ownKey(deps: OpenDeps, resource: RecoveryVault): Promise<BoxKey> {
-  const { namespace, name } = keyOf(resource);
+  const namespace = namespaceOf(resource);
+  const { name } = resource.metadata;
   const text = await secretTextOrCreate(
     deps.kube,
     { namespace, name: vaultKeySecretName(name) },
@@ -157,7 +159,8 @@ async function ownKey(deps: OpenDeps, resource: RecoveryVault): Promise<BoxKey> 
 }
 
 async function readKeys(deps: OpenDeps, resource: RecoveryVault): Promise<VaultKeys> {
-  const { namespace, name } = keyOf(resource);
+  const namespace = namespaceOf(resource);
+  const { name } = resource.metadata;
   const own = await optionalSecretText(
     deps.kube,
     { namespace, name: vaultKeySecretName(name) },

@@ -1,0 +1,146 @@
+/**
+ * Enrolments, as far as process servers, appliers and agents have them in common: what a request must prove, how it is answered,
+ * what is written down of who was taken in.
+ */
+import { createHash } from 'node:crypto';
+import { errorMessage } from '../../platform/errors.ts';
+import type { Random } from '../../platform/ports.ts';
+import { certificateRequestDer } from '../../vault/authority.ts';
+import { createDocument, updateDocument } from '../../vault/documentStore.ts';
+import {
+  type EnrolmentAnswer,
+  type EnrolmentRequest,
+  encodeDocument,
+  enrolmentAnswerSchema,
+  type Registration,
+  registrationSchema,
+} from '../../vault/documents.ts';
+import { answerMac, sameMac, tokenKey, tokenRequestMac } from '../../vault/enrolmentProof.ts';
+import { decodePublicKey } from '../../vault/keys.ts';
+import { vaultLayout } from '../../vault/layout.ts';
+import type { OpenVault } from './openVaults.ts';
+
+const TOKEN_SIZE = 24;
+
+export interface Refusal {
+  outcome: 'refused';
+  code: string;
+  message: string;
+}
+
+export function refused(code: string, message: string): Refusal {
+  return { outcome: 'refused', code, message };
+}
+
+/** The request's DER, if it is what its id says; else why not. */
+export function requestDer(id: string, request: EnrolmentRequest): Uint8Array | Refusal {
+  try {
+    const csrDer = certificateRequestDer(request.csrPem);
+    return sha256(csrDer) === id
+      ? csrDer
+      : refused('RequestInvalid', 'The request lies under an id that is not its own. Enrol again.');
+  } catch (error) {
+    return refused('RequestInvalid', errorMessage(error));
+  }
+}
+
+export function newToken(random: Random): string {
+  return Buffer.from(random.bytes(TOKEN_SIZE)).toString('base64url');
+}
+
+export type TokenVerdict =
+  | { verdict: 'proven'; key: Uint8Array; encryptionKey: string }
+  /** `spent`: the asker does hold the bootstrap file, but its token was used: a new one has to be made. */
+  | { verdict: 'refused'; refusal: Refusal; spent: boolean };
+
+/** Whether whoever asks holds the one-time token of a bootstrap file. */
+export function proveToken(options: {
+  id: string;
+  request: EnrolmentRequest;
+  token: string;
+  registration: Registration | undefined;
+  /** Where the present bootstrap file is, for the message. */
+  secret: string;
+}): TokenVerdict {
+  const { id, request, token, registration, secret } = options;
+  const no = (code: string, message: string, spent = false): TokenVerdict => ({
+    verdict: 'refused',
+    refusal: refused(code, message),
+    spent,
+  });
+  const csrDer = requestDer(id, request);
+  if ('outcome' in csrDer) return { verdict: 'refused', refusal: csrDer, spent: false };
+  const { encryptionKey, tokenMac, name } = request;
+  if (encryptionKey === undefined || tokenMac === undefined || !isPublicKey(encryptionKey))
+    return no('RequestInvalid', 'The request lacks an encryption key or the proof of its token.');
+  const key = tokenKey(token);
+  if (!sameMac(tokenRequestMac({ key, csrDer, name, encryptionKey }), tokenMac))
+    return no(
+      'TokenWrong',
+      `The request does not prove the token of ${name}'s bootstrap file. Take the present file from Secret ${secret}.`,
+    );
+  if (registration?.tokenSha256 === sha256(token) && registration.enrolment !== id)
+    return no(
+      'TokenSpent',
+      `The bootstrap file of ${name} was used before, and counts once. Secret ${secret} holds a new one now.`,
+      true,
+    );
+  return { verdict: 'proven', key, encryptionKey };
+}
+
+/** Durable before the answer: whoever is answered must be known to those who seal data keys. */
+export async function register(
+  vault: OpenVault,
+  registration: Omit<Registration, 'tokenSha256'> & { token: string },
+): Promise<Registration> {
+  const { token, ...rest } = registration;
+  const document: Registration = { ...rest, tokenSha256: sha256(token) };
+  const store = vault.stores.objects;
+  const key = vaultLayout.registration(document.kind, document.name);
+  const schema = registrationSchema;
+  const created = await createDocument({ store, key, schema, document });
+  if (created.document.enrolment === document.enrolment) return created.document;
+  const updated = await updateDocument({
+    store,
+    key,
+    schema,
+    change: (current) => (current.enrolment === document.enrolment ? undefined : document),
+  });
+  return updated?.document ?? (await createDocument({ store, key, schema, document })).document;
+}
+
+/** Put if absent: an answer that was given stays the answer. */
+export async function answer(
+  vault: OpenVault,
+  id: string,
+  document: EnrolmentAnswer,
+): Promise<void> {
+  await vault.stores.objects.putIfAbsent(
+    vaultLayout.enrolmentAnswer(id),
+    encodeDocument(enrolmentAnswerSchema, document),
+  );
+}
+
+export function acceptance(options: {
+  key: Uint8Array;
+  /** Empty for an applier: nobody connects to it. */
+  certificatePem: string;
+  caCertificatePem: string;
+  machineId?: string;
+}): EnrolmentAnswer {
+  const { key, ...shown } = options;
+  return { outcome: 'accepted', ...shown, mac: answerMac({ key, ...shown }) };
+}
+
+export function sha256(bytes: Uint8Array | string): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+function isPublicKey(text: string): boolean {
+  try {
+    decodePublicKey(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

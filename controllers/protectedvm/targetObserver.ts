@@ -1,0 +1,101 @@
+/** Whether machines' targets fit, asked of Azure rarely: when a target changes, and every few minutes. */
+import { errorCode, errorMessage } from '../../platform/errors.ts';
+import type { Clock, Compute, VmSize } from '../../platform/ports.ts';
+import { targetProblems } from '../../recovery/steps/validate.ts';
+import type { CatalogDocument } from '../../vault/documents.ts';
+import type { FailoverTarget } from '../../vault/ledger.ts';
+import { fromCode, type Objection } from '../decisions.ts';
+import { canonical } from '../processserver/assignments.ts';
+import type { ObjectKey } from '../runtime/objectKey.ts';
+
+const SIZES_KEPT_MS = 3_600_000;
+
+export interface TargetVerdict {
+  /** Undefined: it fits. */
+  objection: Objection | undefined;
+}
+
+export class TargetObserver {
+  readonly #clock: Clock;
+  readonly #keepMs: number;
+  readonly #verdicts = new Map<
+    ObjectKey,
+    { question: string; atMs: number; verdict: TargetVerdict | undefined }
+  >();
+  readonly #sizes = new WeakMap<Compute, Map<string, KeptSizes>>();
+
+  constructor(deps: { clock: Clock }, options: { keepMs: number }) {
+    this.#clock = deps.clock;
+    this.#keepMs = options.keepMs;
+  }
+
+  /** Undefined when Azure can't be asked now and never answered before. Never throws. */
+  async verdict(
+    compute: Compute,
+    key: ObjectKey,
+    wanted: { targets: readonly FailoverTarget[]; disks: CatalogDocument['disks'] },
+  ): Promise<TargetVerdict | undefined> {
+    const question = canonical(wanted);
+    const known = this.#verdicts.get(key);
+    const nowMs = this.#clock.monotonic();
+    const fresh = known?.question === question && nowMs - known.atMs < this.#keepMs;
+    if (fresh) return known.verdict;
+    const last = known?.question === question ? known.verdict : undefined;
+    const verdict = (await this.#ask(compute, wanted)) ?? last;
+    this.#verdicts.set(key, { question, atMs: nowMs, verdict });
+    return verdict;
+  }
+
+  forget(key: ObjectKey): void {
+    this.#verdicts.delete(key);
+  }
+
+  async #ask(
+    compute: Compute,
+    wanted: { targets: readonly FailoverTarget[]; disks: CatalogDocument['disks'] },
+  ): Promise<TargetVerdict | undefined> {
+    const cached = this.#withSizes(compute);
+    try {
+      for (const target of wanted.targets) {
+        const [problem] = await targetProblems(
+          { compute: cached },
+          { target, disks: wanted.disks },
+        );
+        if (problem !== undefined)
+          return { objection: { reason: fromCode(problem.code), message: problem.message } };
+      }
+      return { objection: undefined };
+    } catch (error) {
+      // Azure that does not answer says nothing about the target; Azure that refuses us does.
+      return REFUSED.has(errorCode(error))
+        ? { objection: { reason: fromCode(errorCode(error)), message: errorMessage(error) } }
+        : undefined;
+    }
+  }
+
+  /** The list of sizes is long and the same for all machines. */
+  #withSizes(compute: Compute): Pick<Compute, 'resourceGroupExists' | 'subnet' | 'vmSizes'> {
+    const kept = this.#sizes.get(compute) ?? new Map<string, KeptSizes>();
+    this.#sizes.set(compute, kept);
+    return {
+      resourceGroupExists: (name) => compute.resourceGroupExists(name),
+      subnet: (options) => compute.subnet(options),
+      vmSizes: (location) => {
+        const nowMs = this.#clock.monotonic();
+        const known = kept.get(location);
+        if (known !== undefined && nowMs - known.atMs < SIZES_KEPT_MS) return known.sizes;
+        const sizes = compute.vmSizes(location);
+        kept.set(location, { atMs: nowMs, sizes });
+        sizes.catch(() => kept.delete(location));
+        return sizes;
+      },
+    };
+  }
+}
+
+interface KeptSizes {
+  atMs: number;
+  sizes: Promise<VmSize[]>;
+}
+
+const REFUSED: ReadonlySet<string> = new Set(['AuthenticationFailed']);
