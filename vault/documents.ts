@@ -338,6 +338,11 @@ export const processServerStatusSchema = z.object({
   throughput: z.object({ inBytesPerSecond: z.number(), outBytesPerSecond: z.number() }),
   endpoints: z.array(z.string()),
   machines: z.array(machineStatusSchema).max(2000),
+  /** What is wrong with the process server itself: assignments that it refuses, a vault that does not answer. */
+  errors: z
+    .array(z.object({ code: z.string(), message: z.string(), sinceMs: timeMs }))
+    .max(16)
+    .optional(),
 });
 export type ProcessServerStatus = z.infer<typeof processServerStatusSchema>;
 
@@ -422,7 +427,7 @@ export type PointDocument = z.infer<typeof pointDocumentSchema>;
 /**
  * replicas/<machineId>/state.json: how far the replicas of a machine are applied; compare-and-set by whoever holds the fence.
  *
- * `holder` is `applier:<name>` or `recovery:<failover>`, and empty once released. `applied.seq` is the segment that holds
+ * `holder` is `applier:<name>:<instance>` or `recovery:<failover>`, and empty once released. `applied.seq` is the segment that holds
  * `applied.lsn`, which may lie in its middle; −1 before the first. A disk's sizeBytes is 0 until a barrier or the catalog told it.
  */
 export const replicaStateSchema = z.object({
