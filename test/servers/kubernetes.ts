@@ -89,7 +89,12 @@ class Cluster implements KubernetesServer {
   kubectl(args: readonly string[], options: { input?: string } = {}): string {
     return execFileSync(
       path.join(this.binaries, 'kubectl'),
-      [`--kubeconfig=${this.kubeconfigPath}`, ...args],
+      [
+        `--kubeconfig=${this.kubeconfigPath}`,
+        // Else kubectl remembers in the home directory what another server on this port once served.
+        `--cache-dir=${path.join(this.directory, 'kubectl')}`,
+        ...args,
+      ],
       {
         encoding: 'utf8',
         input: options.input ?? '',
