@@ -17,6 +17,12 @@ export interface Round {
 }
 
 const EVENTS_NAMED = 16;
+/** Longer than an account needs between a drain and the next reading. */
+const SETTLE_PAUSE_MS = 25;
+
+function emptyRound(): Round {
+  return { events: [], count: 0, onlyDiscards: true };
+}
 
 export class Tracking {
   readonly disks: readonly CapturedDisk[];
@@ -24,6 +30,7 @@ export class Tracking {
   readonly #clock: Clock;
   #running: Promise<unknown> = Promise.resolve();
   #lost: TrackingLostError | undefined;
+  #watched: Round = emptyRound();
 
   constructor(options: { tracer: Tracer; clock: Clock; disks: readonly CapturedDisk[] }) {
     this.#tracer = options.tracer;
@@ -48,6 +55,29 @@ export class Tracking {
     return this.disks.every((disk) => disk.account.proven);
   }
 
+  /** From now on `watched` gathers what happens, whoever absorbs it. */
+  watch(): void {
+    this.#watched = emptyRound();
+  }
+
+  get watched(): Readonly<Round> {
+    return this.#watched;
+  }
+
+  /**
+   * Waits until every account is exact, so that from then on a single lost sector shows. Under constant load that may not come:
+   * resolves with the sectors of doubt left after `patienceMs`; the first freeze then settles it.
+   */
+  async settle(options: { patienceMs: number }): Promise<{ uncertainSectors: number }> {
+    const until = this.#clock.monotonic() + options.patienceMs;
+    for (;;) {
+      await this.absorb();
+      if (this.uncertainSectors === 0 || this.#clock.monotonic() >= until)
+        return { uncertainSectors: this.uncertainSectors };
+      await this.#clock.sleep(SETTLE_PAUSE_MS);
+    }
+  }
+
   /**
    * Takes in every write completed so far. Throws TrackingLostError when some may be missing, BlockDeviceError when a disk vanished.
    * `last`: nothing is taken from the kernel any more after this round.
@@ -69,7 +99,7 @@ export class Tracking {
           new TrackingLostError(`${disk.device.path} is another disk than it was before`),
         );
       if (now.sizeBytes !== disk.identity.sizeBytes)
-        throw new DiskResizedError(disk, now.sizeBytes);
+        throw this.#loss(new DiskResizedError(disk, now.sizeBytes));
     }
   }
 
@@ -87,7 +117,7 @@ export class Tracking {
   }
 
   async #drain(options: { last?: boolean }): Promise<Round> {
-    const round: Round = { events: [], count: 0, onlyDiscards: true };
+    const round = emptyRound();
     const byNumber = new Map(this.disks.map((disk) => [disk.identity.devT, { disk, sectors: 0 }]));
     const { lost } = await this.#tracer.drain((event) => {
       const entry = byNumber.get(event.devT);
@@ -104,6 +134,9 @@ export class Tracking {
       );
     const now = this.#clock.monotonic();
     for (const { disk, sectors } of byNumber.values()) disk.account.afterDrain(sectors, now);
+    this.#watched.count += round.count;
+    this.#watched.onlyDiscards &&= round.onlyDiscards;
+    if (this.#watched.events.length < EVENTS_NAMED) this.#watched.events.push(...round.events);
     return round;
   }
 

@@ -1,0 +1,335 @@
+/**
+ * A barrier: all disks of the machine as they are at one moment, byte for byte, or nothing.
+ *
+ *   shrink    passes until little is dirty
+ *   rest      swap and filesystems are looked up; pre-hooks; sync; watchdogs
+ *   ready     the process server says when, which is the barrier's time
+ *   frozen    freeze · every account must balance · read what is dirty into memory · every account must balance again, and nothing but
+ *             discards may have happened since (those are read again) · tracing and disks unchanged
+ *   thaw      every thaw must be ours
+ *   send      hash and send what was read, then the barrier
+ *
+ * Whatever goes wrong voids the barrier and leaves dirty what it had taken. A final barrier thaws only when it failed.
+ */
+
+import { errorMessage } from '../../platform/errors.ts';
+import type {
+  Clock,
+  FilesystemFreezer,
+  FreezePlan,
+  HookRunner,
+  Logger,
+} from '../../platform/ports.ts';
+import { TrackingLostError } from './accounting.ts';
+import { type BarrierVoidCode, BarrierVoidError } from './barrierErrors.ts';
+import { FROZEN_BYTES_MAX, FrozenRead, type ReadRate } from './frozenRead.ts';
+import { runPass } from './pass.ts';
+import type { RecordSink } from './sink.ts';
+import type { Round, Tracking } from './tracking.ts';
+
+/** Less than this is left for the freeze without another pass. */
+const LITTLE_BYTES = 4 << 20;
+const PASSES_MAX = 12;
+/** Set aside for the frozen read at least; only what is used of it takes memory. */
+const FROZEN_BYTES_MIN = 64 << 20;
+const SYNCS_MAX = 4;
+const SWAP_HEADER = 4096;
+const ROUND_PAUSE_MS = 3;
+/** Rounds in a row that must prove every account. */
+const PROOFS = 2;
+
+export interface BarrierRequest {
+  consistency: 'Crash' | 'App';
+  hooks?: { directory: string; timeoutSeconds: number };
+  /** Stay frozen once it is uploaded. */
+  final: boolean;
+}
+
+export interface BarrierLimits {
+  /** After so long everything is thawed, whatever we are doing. */
+  deadlineMs: number;
+  /** The same for a final barrier, which stays frozen until it is uploaded. */
+  finalDeadlineMs: number;
+}
+
+export const barrierLimits: BarrierLimits = { deadlineMs: 2_000, finalDeadlineMs: 300_000 };
+
+export interface BarrierDeps {
+  tracking: Tracking;
+  sink: RecordSink;
+  clock: Clock;
+  freezer: FilesystemFreezer;
+  hooks: HookRunner;
+  readRate: ReadRate;
+  limits: BarrierLimits;
+  log: Logger;
+  /** Tells the process server that we could freeze now, and waits until it says so. */
+  ready: () => Promise<void>;
+  /** Gives the barrier its LSN and sends it, after all its data. */
+  deliver: (barrier: { freezeMs: number }) => Promise<bigint>;
+  /** Resolves once the barrier is durable in the vault. Rejects when the session ends. */
+  uploaded: (lsn: bigint) => Promise<void>;
+  /** Between the two calls nothing may be written to any disk, by logging either. */
+  frozen: (frozen: boolean) => void;
+}
+
+/** Rejects with BarrierVoidError; with TrackingLostError when tracking is void; with the sink's error when the session ended. */
+export async function runBarrier(
+  request: BarrierRequest,
+  deps: BarrierDeps,
+): Promise<{ lsn: bigint; freezeMs: number }> {
+  return await new BarrierRun(request, deps).run();
+}
+
+class BarrierRun {
+  readonly #request: BarrierRequest;
+  readonly #deps: BarrierDeps;
+  #frozenAt = 0;
+
+  constructor(request: BarrierRequest, deps: BarrierDeps) {
+    this.#request = request;
+    this.#deps = deps;
+  }
+
+  async run(): Promise<{ lsn: bigint; freezeMs: number }> {
+    const { tracking, freezer } = this.#deps;
+    const plan = await this.#plan();
+    await this.#shrink(plan);
+    const memory = new FrozenRead(tracking.disks, { bytes: this.#memoryNeeded() });
+    let freezeMs: number;
+    try {
+      await this.#restApplications();
+      await this.#syncUntilLittle(plan);
+      await freezer.prepare(plan);
+      await this.#deps.ready();
+      freezeMs = await this.#freezeAndRead(plan, memory);
+    } catch (error) {
+      memory.giveBack();
+      await freezer.thaw(plan);
+      throw this.#explain(error);
+    } finally {
+      await this.#letApplicationsGoOn();
+    }
+    if (this.#request.final) return await this.#finish(plan, memory);
+    await memory.send(this.#deps.sink);
+    return { lsn: await this.#deps.deliver({ freezeMs }), freezeMs };
+  }
+
+  async #plan(): Promise<FreezePlan> {
+    const { tracking, freezer } = this.#deps;
+    const plan = await freezer.plan(tracking.disks.map((disk) => disk.device.path));
+    for (const disk of tracking.disks)
+      disk.setZeroed(
+        plan.swap
+          .filter((area) => area.devicePath === disk.device.path)
+          .map(({ offset, length, header }) =>
+            header
+              ? { offset: offset + SWAP_HEADER, length: length - SWAP_HEADER }
+              : { offset, length },
+          ),
+      );
+    return plan;
+  }
+
+  /** Passes, each after a sync (which makes dirt), until the rest can be read while frozen. */
+  async #shrink(plan: FreezePlan): Promise<void> {
+    const { tracking, clock, sink, readRate, limits, freezer } = this.#deps;
+    let before = Number.POSITIVE_INFINITY;
+    for (let pass = 0; pass < PASSES_MAX; pass += 1) {
+      await freezer.sync(plan);
+      await tracking.absorb();
+      const left = tracking.dirtyBytes;
+      if (left <= LITTLE_BYTES) return;
+      const fits =
+        this.#frozenBytes() <= FROZEN_BYTES_MAX / 2 &&
+        readRate.estimateMs(this.#frozenBytes()) <= limits.deadlineMs / 4;
+      if (fits && left > before * 0.7) return;
+      before = left;
+      await readRate.measure(left, () => runPass(tracking.disks, { sink, clock }));
+    }
+    if (this.#frozenBytes() > FROZEN_BYTES_MAX / 2)
+      throw voided(
+        'BehindTheLink',
+        `${this.#frozenBytes() >> 20} MiB are still to be read after ${PASSES_MAX} passes: the machine writes faster than the link carries. The barrier is tried again later.`,
+      );
+  }
+
+  /** Whole leaves are read, whatever part of them is dirty. */
+  #frozenBytes(): number {
+    let leaves = 0;
+    for (const disk of this.#deps.tracking.disks)
+      for (const _ of disk.dirt.dirty.leaves()) leaves += 1;
+    return leaves * 65536;
+  }
+
+  #memoryNeeded(): number {
+    return Math.min(FROZEN_BYTES_MAX, Math.max(FROZEN_BYTES_MIN, this.#frozenBytes() * 8));
+  }
+
+  async #restApplications(): Promise<void> {
+    const { consistency, hooks } = this.#request;
+    if (consistency !== 'App') return;
+    if (hooks === undefined)
+      throw voided(
+        'HookFailed',
+        'The policy asks for application-consistent points but names no directory of hooks: set hooks, or turn appConsistentInterval off.',
+      );
+    const { failures } = await this.#deps.hooks.run({
+      directory: hooks.directory,
+      phase: 'pre',
+      timeoutMs: hooks.timeoutSeconds * 1000,
+    });
+    const [failure] = failures;
+    if (failure === undefined) return;
+    throw voided(
+      'HookFailed',
+      `The pre-hook ${failure.hook} failed: ${failure.reason}. There is no application-consistent point this time; crash-consistent ones go on. Run the hook by hand to see why.`,
+    );
+  }
+
+  async #letApplicationsGoOn(): Promise<void> {
+    const { consistency, hooks } = this.#request;
+    if (consistency !== 'App' || hooks === undefined) return;
+    const { failures } = await this.#deps.hooks.run({
+      directory: hooks.directory,
+      phase: 'post',
+      timeoutMs: hooks.timeoutSeconds * 1000,
+    });
+    for (const failure of failures)
+      this.#deps.log.error(failure, 'A post-hook failed; its application may still be at rest');
+  }
+
+  /** A freeze first writes back what is dirty in the page cache, with everybody waiting. So there must be little of it. */
+  async #syncUntilLittle(plan: FreezePlan): Promise<void> {
+    const { clock, freezer, limits } = this.#deps;
+    let took = 0;
+    for (let sync = 0; sync < SYNCS_MAX; sync += 1) {
+      const started = clock.monotonic();
+      await freezer.sync(plan);
+      took = clock.monotonic() - started;
+      if (took <= limits.deadlineMs / 4) return;
+    }
+    throw voided(
+      'TooMuchToSync',
+      `Writing back the page cache took ${Math.round(took)} ms, ${SYNCS_MAX} times in a row; a freeze would stall writers for that long. The barrier is tried again later.`,
+    );
+  }
+
+  async #freezeAndRead(plan: FreezePlan, memory: FrozenRead): Promise<number> {
+    const { clock, freezer, tracking, limits } = this.#deps;
+    const deadlineMs = this.#request.final ? limits.finalDeadlineMs : limits.deadlineMs;
+    this.#deps.frozen(true);
+    try {
+      this.#frozenAt = clock.monotonic();
+      await freezer.freeze(plan, { deadlineMs });
+      await this.#readAtRest(memory);
+      await tracking.verify();
+    } catch (error) {
+      await freezer.thaw(plan);
+      this.#deps.frozen(false);
+      throw error;
+    }
+    if (this.#request.final) return 0;
+    const thawed = await freezer.thaw(plan);
+    this.#deps.frozen(false);
+    if (thawed.void.length > 0) throw thawedEarly(thawed.void, deadlineMs);
+    return thawed.frozenForMs;
+  }
+
+  async #readAtRest(memory: FrozenRead): Promise<void> {
+    const { tracking } = this.#deps;
+    // What completed before the freeze, or by it.
+    await this.#comeToRest();
+    for (;;) {
+      tracking.watch();
+      await memory.take(tracking.disks);
+      await this.#comeToRest();
+      if (tracking.watched.count === 0) return;
+      if (!tracking.watched.onlyDiscards) throw writtenWhileFrozen(tracking.watched);
+    }
+  }
+
+  /** Rounds until every account is proven and nothing happens any more. */
+  async #comeToRest(): Promise<void> {
+    const { tracking, clock, limits } = this.#deps;
+    for (let proofs = 0; ; ) {
+      const round = await tracking.absorb();
+      proofs = tracking.proven && round.count === 0 ? proofs + 1 : 0;
+      if (proofs === PROOFS) return;
+      if (clock.monotonic() - this.#frozenAt > limits.deadlineMs * 0.75)
+        throw voided(
+          'NotQuiet',
+          `The disks did not come to rest with their filesystems frozen (${round.count} writes a moment ago; ${tracking.uncertainSectors} sectors written that are not accounted for). Software that uses raw devices must be quiet for a moment. The barrier is tried again later.`,
+        );
+      await clock.sleep(ROUND_PAUSE_MS);
+    }
+  }
+
+  /** Sends while frozen, and stays so once the vault has it. */
+  async #finish(plan: FreezePlan, memory: FrozenRead): Promise<{ lsn: bigint; freezeMs: number }> {
+    const { freezer, sink, clock, limits } = this.#deps;
+    try {
+      await memory.send(sink);
+      const freezeMs = clock.monotonic() - this.#frozenAt;
+      const lsn = await this.#deps.deliver({ freezeMs });
+      await this.#inTime(this.#deps.uploaded(lsn), this.#frozenAt + limits.finalDeadlineMs);
+      const held = await freezer.hold(plan);
+      if (held.void.length > 0) throw thawedEarly(held.void, limits.finalDeadlineMs);
+      return { lsn, freezeMs };
+    } catch (error) {
+      await freezer.thaw(plan);
+      this.#deps.frozen(false);
+      throw this.#explain(error);
+    }
+  }
+
+  async #inTime(work: Promise<void>, untilMs: number): Promise<void> {
+    const { clock, limits } = this.#deps;
+    const timer = new AbortController();
+    const late = clock.sleep(Math.max(0, untilMs - clock.monotonic()), timer.signal).then(() => {
+      throw voided(
+        'FinalTimedOut',
+        `The last barrier was not in the vault after ${limits.finalDeadlineMs / 1000} s; the machine was thawed and goes on. Look at the process server's uploads, then try the failover again.`,
+      );
+    });
+    late.catch(() => undefined);
+    try {
+      await Promise.race([work, late]);
+    } finally {
+      timer.abort(new Error('done'));
+    }
+  }
+
+  /** Of what goes wrong here, only lost tracking and an ended session are more than a void barrier. */
+  #explain(error: unknown): unknown {
+    if (error instanceof BarrierVoidError || error instanceof TrackingLostError) return error;
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'FreezeFailed') return voided('FreezeFailed', errorMessage(error), error);
+    return error;
+  }
+}
+
+function voided(code: BarrierVoidCode, message: string, cause?: unknown): BarrierVoidError {
+  return new BarrierVoidError(code, message, cause === undefined ? {} : { cause });
+}
+
+function thawedEarly(mountPoints: readonly string[], deadlineMs: number): BarrierVoidError {
+  return voided(
+    'ThawedEarly',
+    `${mountPoints.join(', ')} was thawed before all was read, by the watchdog after ${deadlineMs / 1000} s or by somebody else. The barrier is tried again later; if it goes on, look for other backup software that freezes.`,
+  );
+}
+
+function writtenWhileFrozen(round: Readonly<Round>): BarrierVoidError {
+  const places = round.events
+    .filter(({ event }) => event.kind !== 'discard')
+    .slice(0, 4)
+    .map(
+      ({ disk, event }) =>
+        `${event.sectorCount * 512} bytes at ${event.sector * 512} of ${disk.device.path}`,
+    );
+  return voided(
+    'WrittenWhileFrozen',
+    `Something wrote past the frozen filesystems: ${places.join(', ')}. Software that uses raw devices, or a filesystem that can't be frozen (vfat), must be quiet for a moment; machines whose data is on raw devices can't be protected from inside. The barrier is tried again later.`,
+  );
+}

@@ -1,0 +1,137 @@
+/**
+ * A pass: what is dirty when it begins is read (whole leaves, so that their hashes can go along) and its dirty blocks are sent.
+ *
+ * A leaf whose hash is the same as before is sent all the same: a hash sent with some of a leaf's blocks may have covered others
+ * that were still to come (record.ts), so that an equal hash does not prove that the journal has every block.
+ */
+import type { Clock } from '../../platform/ports.ts';
+import { LEAF_SIZE } from '../journal/record.ts';
+import { BatchSender } from './batch.ts';
+import type { CapturedDisk } from './disk.ts';
+import type { RecordSink } from './sink.ts';
+import { ReadThrottle } from './throttle.ts';
+
+/** Leaves in one read: 1 MiB. */
+export const RUN_LEAVES = 16;
+
+export interface Run {
+  firstLeaf: number;
+  /** Blocks to send, one mask a leaf. */
+  masks: number[];
+}
+
+export interface PassDeps {
+  sink: RecordSink;
+  clock: Clock;
+}
+
+/** Sends what is dirty on these disks now. Resolves with the bytes sent. Rejects when the session ends or a disk can't be read. */
+export async function runPass(
+  disks: readonly CapturedDisk[],
+  deps: PassDeps,
+): Promise<{ bytesSent: number }> {
+  const sender = new BatchSender(deps.sink);
+  try {
+    for (const disk of disks) await passOverDisk(disk, sender, deps);
+    await sender.flush();
+  } catch (error) {
+    await sender.abandon();
+    throw error;
+  }
+  return { bytesSent: sender.bytesSent };
+}
+
+async function passOverDisk(
+  disk: CapturedDisk,
+  sender: BatchSender,
+  { clock }: PassDeps,
+): Promise<void> {
+  const throttle = new ReadThrottle(clock);
+  const buffers = [bufferFor(disk), bufferFor(disk)];
+  const runs = dirtyRuns(disk);
+  let turn = 0;
+  const begin = (): Reading | undefined => {
+    const next = runs.next();
+    if (next.done === true) return undefined;
+    const buffer = buffers[turn++ % 2] ?? bufferFor(disk);
+    return new Reading(disk, next.value, buffer, throttle);
+  };
+  // The next run is read while this one is hashed and sent.
+  let current = begin();
+  while (current !== undefined) {
+    const following = begin();
+    try {
+      await current.sendTo(sender);
+    } catch (error) {
+      await following?.giveUp();
+      throw error;
+    }
+    current = following;
+  }
+}
+
+class Reading {
+  readonly #disk: CapturedDisk;
+  readonly #run: Run;
+  readonly #bytes: Uint8Array;
+  readonly #read: Promise<unknown>;
+
+  constructor(disk: CapturedDisk, run: Run, buffer: Uint8Array, throttle: ReadThrottle) {
+    this.#disk = disk;
+    this.#run = run;
+    this.#bytes = buffer.subarray(0, run.masks.length * LEAF_SIZE);
+    // Not dirty any more before it is read: a write that comes now makes it dirty again.
+    for (const [index, mask] of run.masks.entries())
+      disk.dirt.dirty.remove(run.firstLeaf + index, mask);
+    this.#read = throttle.time(() => disk.readLeaves(this.#bytes, run.firstLeaf));
+    this.#read.catch(() => undefined);
+  }
+
+  async sendTo(sender: BatchSender): Promise<void> {
+    let done = 0;
+    try {
+      await this.#read;
+      for (const mask of this.#run.masks) {
+        const bytes = this.#bytes.subarray(done * LEAF_SIZE, (done + 1) * LEAF_SIZE);
+        done += 1;
+        await sender.add(this.#disk, { leaf: this.#run.firstLeaf + done - 1, mask, bytes });
+      }
+    } catch (error) {
+      this.#restore(done);
+      throw error;
+    }
+  }
+
+  /** The buffer is in use until the read ended, so that is waited for. */
+  async giveUp(): Promise<void> {
+    await this.#read.catch(() => undefined);
+    this.#restore(0);
+  }
+
+  #restore(from: number): void {
+    for (const [index, mask] of this.#run.masks.entries())
+      if (index >= from) this.#disk.dirt.dirty.add(this.#run.firstLeaf + index, mask);
+  }
+}
+
+/** Neighbouring dirty leaves, up to 1 MiB together. */
+export function* dirtyRuns(disk: CapturedDisk): Generator<Run> {
+  let run: Run | undefined;
+  for (const [leaf, mask] of disk.dirt.dirty.leaves()) {
+    if (
+      run !== undefined &&
+      leaf === run.firstLeaf + run.masks.length &&
+      run.masks.length < RUN_LEAVES
+    ) {
+      run.masks.push(mask);
+      continue;
+    }
+    if (run !== undefined) yield run;
+    run = { firstLeaf: leaf, masks: [mask] };
+  }
+  if (run !== undefined) yield run;
+}
+
+function bufferFor(disk: CapturedDisk): Uint8Array {
+  return disk.device.alignedBuffer(RUN_LEAVES * LEAF_SIZE);
+}

@@ -1,0 +1,12 @@
+/**
+ * Where captured records go: a session with a process server, or a test. When the session ends, pending calls reject; what was sent
+ * in it may or may not have been journaled, and the next session says.
+ */
+export interface RecordSink {
+  /** LSN of the next record. */
+  readonly nextLsn: bigint;
+  /** Gives the records their LSNs and sends them, as far as credit allows. `records` must not change any more. */
+  send(batch: { records: Uint8Array; count: number }): Promise<void>;
+  /** Which of these consecutive leaves differ from what the journal holds: one AnswerCode a leaf. */
+  ask(question: { disk: number; firstLeaf: number; hashes: Uint8Array }): Promise<Uint8Array>;
+}
