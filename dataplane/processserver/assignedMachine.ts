@@ -58,6 +58,7 @@ export interface AssignedMachineDeps {
   vaultId: string;
   /** Bytes of Data that a new session may have under way. */
   creditBytes: () => number;
+  observeFreeze?: ((milliseconds: number) => void) | undefined;
 }
 
 export class AssignedMachine implements SessionHost, JournalOwner {
@@ -234,6 +235,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
 
   async barrierTaken(taken: { lsn: bigint; barrier: Barrier }): Promise<void> {
     this.#errors.clear(...SESSION_ERRORS);
+    this.#deps.observeFreeze?.(taken.barrier.freezeMs);
     const failover = taken.barrier.final?.failover;
     if (failover !== undefined)
       await this.#saveRecord({ hasBarriers: true, final: { failover, lsn: taken.lsn } });
