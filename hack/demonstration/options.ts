@@ -14,9 +14,16 @@ export interface Options {
 
 export function parseOptions(argv: readonly string[]): Options {
   const command = new Command('hack/demo')
-    .description('Protects a Linux machine into a vault, loses its site, and boots it from the vault.')
+    .description(
+      'Protects a Linux machine into a vault, loses its site, and boots it from the vault.',
+    )
     .option('--json <file>', 'write the figures there', path.resolve)
-    .option('--disk <file>', 'use a copy of this raw image as a disk of the machine (repeatable)', collect, [])
+    .option(
+      '--disk <file>',
+      'use a copy of this raw image as a disk of the machine (repeatable)',
+      collect,
+      [],
+    )
     .option(
       '--workload <file>',
       'executable that writes to the machine; gets the mount point of its largest mountable partition',

@@ -45,7 +45,8 @@ export async function startSource(options: {
   options.undo.add(`unmount ${mountPoint}`, () => unmount(mountPoint));
   const ours = options.workload === undefined;
   const durableLog = ours ? path.join(options.folder, 'durable-records') : undefined;
-  const program = options.workload ?? path.join(import.meta.dirname, '../../test/machines/workload.ts');
+  const program =
+    options.workload ?? path.join(import.meta.dirname, '../../test/machines/workload.ts');
   const workload = start({
     name: 'workload',
     command: ours ? [process.execPath, program, mountPoint] : [program, mountPoint],
@@ -56,11 +57,18 @@ export async function startSource(options: {
   return { disks, mountPoint, workload, durableLog };
 }
 
-async function diskImages(options: { folder: string; images: readonly string[] }): Promise<string[]> {
+async function diskImages(options: {
+  folder: string;
+  images: readonly string[];
+}): Promise<string[]> {
   if (options.images.length === 0) {
     const image = path.join(options.folder, 'system.raw');
     const data = path.join(options.folder, 'data1.raw');
-    await buildBootableImage({ path: image, sizeMiB: DISK_MIB, extraDisks: [{ path: data, sizeMiB: 64 }] });
+    await buildBootableImage({
+      path: image,
+      sizeMiB: DISK_MIB,
+      extraDisks: [{ path: data, sizeMiB: 64 }],
+    });
     return [image, data];
   }
   return options.images.map((given, index) => {
@@ -92,9 +100,17 @@ function unmount(mountPoint: string): void {
   } catch {
     // It was not frozen.
   }
-  execFileSync('sh', ['-c', `fuser -k -9 -m "$0" >/dev/null 2>&1; umount "$0" || { sleep 1; umount "$0"; }`, mountPoint], {
-    stdio: 'pipe',
-  });
+  execFileSync(
+    'sh',
+    [
+      '-c',
+      `fuser -k -9 -m "$0" >/dev/null 2>&1; umount "$0" || { sleep 1; umount "$0"; }`,
+      mountPoint,
+    ],
+    {
+      stdio: 'pipe',
+    },
+  );
 }
 
 /** Bytes that a sparse image really holds. */

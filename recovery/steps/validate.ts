@@ -1,5 +1,6 @@
 /** Everything that can be known to be wrong before anything is touched. */
 import { DISK_SIZE_MAX } from '../../dataplane/journal/merkle.ts';
+import type { Compute } from '../../platform/ports.ts';
 import type { CatalogDocument } from '../../vault/documents.ts';
 import type { FailoverTarget } from '../../vault/ledger.ts';
 import type { RecoveryDeps, StepRun } from '../context.ts';
@@ -32,7 +33,7 @@ export const validate: StepRun = async ({ deps, entry }) => {
 
 /** What stands in the way of building this machine, each with what to do. Also behind ProtectedVM's TargetValid. */
 export async function targetProblems(
-  deps: Pick<RecoveryDeps, 'compute'>,
+  deps: { compute: Pick<Compute, 'resourceGroupExists' | 'subnet' | 'vmSizes'> },
   wanted: { target: FailoverTarget; disks: CatalogDocument['disks'] },
 ): Promise<{ code: string; message: string }[]> {
   const { target, disks } = wanted;

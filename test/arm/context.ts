@@ -34,6 +34,8 @@ export interface EmulatorSettings {
   wipeBootSector: boolean;
   /** Of the guests; sizes are not taken at their word [512]. */
   guestMemoryMiB: number;
+  /** Before a machine first starts, keep a copy of each disk beside it, as `<file>.imported` [false]. */
+  keepImported: boolean;
   /** Start machines in QEMU [true]; without it they only seem to run. */
   bootMachines: boolean;
 }
@@ -44,6 +46,7 @@ export const defaultSettings: EmulatorSettings = {
   retryAfterSeconds: undefined,
   coresQuota: 100,
   wipeBootSector: false,
+  keepImported: false,
   guestMemoryMiB: 512,
   bootMachines: true,
 };

@@ -1,4 +1,6 @@
 /** The machines that run: one QEMU each, over the disks of an emulated VM. */
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { bootMachine, type QemuMachine } from '../machines/qemu.ts';
 import { list, text } from './call.ts';
@@ -20,6 +22,8 @@ export class MachineRoom {
     const [osDisk, ...dataDisks] = this.#disksOf(vm);
     if (osDisk === undefined) throw new ArmFailure(500, 'InternalServerError', 'no OS disk');
     if (settings.wipeBootSector) await wipeBootSector(this.#context.diskFile(osDisk.disk));
+    if (settings.keepImported)
+      for (const { disk } of [osDisk, ...dataDisks]) keepCopy(this.#context.diskFile(disk));
     vm.hidden.power = 'running';
     this.#context.resources.save();
     if (!settings.bootMachines) return;
@@ -82,6 +86,11 @@ export class MachineRoom {
       return { disk, lun };
     });
   }
+}
+
+function keepCopy(file: string): void {
+  if (!existsSync(`${file}.imported`))
+    execFileSync('cp', ['--sparse=always', file, `${file}.imported`]);
 }
 
 async function wipeBootSector(file: string): Promise<void> {

@@ -1,0 +1,73 @@
+/** The stand-ins for what lies outside the source site: a Kubernetes API server, Azurite for the storage account, the ARM emulator. */
+import path from 'node:path';
+import { BlobServiceClient } from '@azure/storage-blob';
+import { type EmulatorProcess, spawnEmulator } from '../../test/arm/client.ts';
+import { type Azurite, startAzurite } from '../../test/servers/azurite.ts';
+import { type KubernetesServer, startKubernetes } from '../../test/servers/kubernetes.ts';
+import type { Undo } from './undo.ts';
+
+export interface Cloud {
+  kubernetes: KubernetesServer;
+  azurite: Azurite;
+  arm: EmulatorProcess;
+  container: string;
+  location: string;
+  resourceGroup: string;
+  network: string;
+  storageAccountId: string;
+}
+
+const LOCATION = 'westeurope';
+const RESOURCE_GROUP = 'recovery';
+const NETWORK = 'recovery';
+const CONTAINER = 'farshore';
+
+export async function startCloud(options: { folder: string; undo: Undo }): Promise<Cloud> {
+  const { folder, undo } = options;
+  const [kubernetes, azurite] = await Promise.all([
+    startKubernetes({ dir: path.join(folder, 'kubernetes') }),
+    startAzurite({ dir: path.join(folder, 'azurite') }),
+  ]);
+  undo.add('stop Kubernetes', () => kubernetes.stop());
+  undo.add('stop Azurite', () => azurite.stop());
+  await BlobServiceClient.fromConnectionString(azurite.connectionString)
+    .getContainerClient(CONTAINER)
+    .create();
+  const subscriptionId = '5b1fd4c4-0c4e-4bb0-9c57-0a7f3a5d0001';
+  const storageAccountId = `/subscriptions/${subscriptionId}/resourceGroups/${RESOURCE_GROUP}/providers/Microsoft.Storage/storageAccounts/${azurite.accountName}`;
+  const arm = await spawnEmulator({
+    directory: path.join(folder, 'azure'),
+    subscriptionId,
+    resourceGroups: [{ name: RESOURCE_GROUP, location: LOCATION }],
+    networks: [
+      {
+        resourceGroup: RESOURCE_GROUP,
+        name: NETWORK,
+        location: LOCATION,
+        prefix: '10.0.0.0/8',
+        subnets: [
+          { name: 'production', prefix: '10.1.0.0/24' },
+          { name: 'test', prefix: '10.2.0.0/24' },
+        ],
+      },
+    ],
+    storageAccounts: [{ id: storageAccountId, location: LOCATION, ...accountOf(azurite) }],
+    settings: { keepImported: true },
+  });
+  undo.add('stop the emulator of Azure Resource Manager', () => arm.stop());
+  return {
+    kubernetes,
+    azurite,
+    arm,
+    container: CONTAINER,
+    location: LOCATION,
+    resourceGroup: RESOURCE_GROUP,
+    network: NETWORK,
+    storageAccountId,
+  };
+}
+
+function accountOf(azurite: Azurite) {
+  const { blobEndpoint, accountName, accountKey } = azurite;
+  return { blobEndpoint, accountName, accountKey };
+}

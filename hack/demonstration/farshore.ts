@@ -1,0 +1,85 @@
+/** Farshore's own processes, started the way its users start them. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { Cloud } from './cloud.ts';
+import { MACHINE, NAMESPACE } from './manifests.ts';
+import { type Running, start } from './process.ts';
+import type { Undo } from './undo.ts';
+
+const root = path.resolve(import.meta.dirname, '../..');
+
+export interface Placement {
+  folder: string;
+  logs: string;
+  undo: Undo;
+}
+
+export function startOperator(cloud: Cloud, place: Placement): Running {
+  return launch(place, 'operator', [
+    'operator/main.ts',
+    ...['--kubeconfig', cloud.kubernetes.kubeconfigPath],
+    ...['--namespace', NAMESPACE],
+    ...['--metrics-port', '0'],
+  ]);
+}
+
+export function startProcessServer(
+  bootstrap: string,
+  place: Placement,
+): Running & { cache: string } {
+  const cache = path.join(place.folder, 'processserver');
+  mkdirSync(cache, { recursive: true });
+  const running = launch(place, 'processserver', [
+    'dataplane/processserver/main.ts',
+    ...['--bootstrap', secretFile(place, 'processserver.bootstrap', bootstrap)],
+    ...['--cache', cache],
+    ...['--metrics-port', '0'],
+  ]);
+  return { ...running, cache };
+}
+
+export function startApplier(bootstrap: string, place: Placement): Running {
+  const state = path.join(place.folder, 'applier');
+  mkdirSync(state, { recursive: true });
+  return launch(place, 'applier', [
+    'dataplane/applier/main.ts',
+    ...['--bootstrap', secretFile(place, 'applier.bootstrap', bootstrap)],
+    ...['--state', state],
+    ...['--metrics-port', '0'],
+  ]);
+}
+
+export function startAgent(
+  options: { passphrase: string; port: number },
+  place: Placement,
+): Running & { state: string; run: string } {
+  const state = path.join(place.folder, 'agent-state');
+  const run = path.join(place.folder, 'agent-run');
+  for (const folder of [state, run]) mkdirSync(folder, { recursive: true });
+  const running = launch(place, 'agent', [
+    'dataplane/agent/main.ts',
+    ...['--name', MACHINE],
+    ...['--process-server', `127.0.0.1:${options.port}`],
+    ...['--passphrase-file', secretFile(place, 'passphrase', options.passphrase)],
+    ...['--state', state],
+    ...['--run', run],
+  ]);
+  return { ...running, state, run };
+}
+
+function launch(place: Placement, name: string, command: string[]): Running {
+  const [program = '', ...args] = command;
+  const running = start({
+    name,
+    command: [process.execPath, path.join(root, program), ...args],
+    logs: place.logs,
+  });
+  place.undo.add(`stop the ${name}`, () => running.stop());
+  return running;
+}
+
+function secretFile(place: Placement, name: string, text: string): string {
+  const file = path.join(place.folder, name);
+  writeFileSync(file, text, { mode: 0o600 });
+  return file;
+}

@@ -1,0 +1,308 @@
+/** The chain, from the outside: see hack/demo. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import type { Failover, ProtectedVM } from '../../crds/index.ts';
+import { lastDurableRecord } from '../../test/machines/workload.ts';
+import { type Cloud, startCloud } from './cloud.ts';
+import { startAgent, startApplier, startOperator, startProcessServer } from './farshore.ts';
+import {
+  applyFailover,
+  applyMachine,
+  applySite,
+  FAILOVER,
+  installCrds,
+  MACHINE,
+  makeRecoveryKey,
+  NAMESPACE,
+  PROCESS_SERVER,
+  secretValue,
+  VAULT,
+} from './manifests.ts';
+import { parseOptions } from './options.ts';
+import type { Running } from './process.ts';
+import { type SourceMachine, startSource } from './source.ts';
+import { Undo } from './undo.ts';
+import { getObject, isTrue, machineLine, StepLines, waitFor } from './watch.ts';
+
+interface Report {
+  ok: boolean;
+  error?: string;
+  initialReplication: { bytes: number; seconds: number } | null;
+  barriers: { count: number; freezeMsMax: number } | null;
+  rpoSeconds: number | null;
+  rtoSeconds: number | null;
+  recoveryPoint: { lsn: string; time: string } | null;
+  rootsMatch: boolean | null;
+  recordAtBarrier: number | null;
+  recordRecovered: number | null;
+  booted: boolean | null;
+  recoveredDisks?: string[];
+}
+
+const MINUTE = 60_000;
+const started = performance.now();
+const options = parseOptions(process.argv.slice(2));
+const undo = new Undo();
+const interrupted = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.on(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
+
+const report: Report = {
+  ok: false,
+  initialReplication: null,
+  barriers: null,
+  rpoSeconds: null,
+  rtoSeconds: null,
+  recoveryPoint: null,
+  rootsMatch: null,
+  recordAtBarrier: null,
+  recordRecovered: null,
+  booted: null,
+};
+const folder = mkdtempSync(path.join(os.tmpdir(), 'farshore-demo-'));
+undo.add(`remove ${folder}`, () => rmSync(folder, { recursive: true, force: true }));
+try {
+  await demonstrate();
+  report.ok = true;
+} catch (error) {
+  report.error = error instanceof Error ? error.message : String(error);
+  say(`FAILED: ${report.error}`);
+}
+if (options.keep && report.ok) await stayUntilInterrupted();
+for (const failure of await undo.all()) say(`could not ${failure}`);
+if (options.json !== undefined)
+  writeFileSync(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
+say(
+  report.ok ? 'done: everything that was started is gone' : 'everything that was started is gone',
+);
+process.exit(report.ok ? 0 : 1);
+
+async function demonstrate(): Promise<void> {
+  const logs = path.join(folder, 'logs');
+  mkdirSync(logs);
+  const place = { folder, logs, undo };
+  say('starting a Kubernetes API server, Azurite, and an emulator of Azure Resource Manager');
+  const cloud = await startCloud({ folder, undo });
+  installCrds(cloud);
+
+  say('making a recovery key, applying the sample manifests');
+  const passphrase = randomBytes(18).toString('base64url');
+  const processServerPort = await freePort();
+  const recoveryRecipient = makeRecoveryKey(path.join(folder, 'recovery.key'));
+  applySite({ cloud, recoveryRecipient, passphrase, processServerPort });
+  const operator = startOperator(cloud, place);
+  await until('the vault is ready', [operator], () =>
+    isTrue(getObject(cloud, 'recoveryvault', VAULT), 'Ready'),
+  );
+  const bootstraps = await waitFor(
+    {
+      what: 'the bootstrap files',
+      timeoutMs: MINUTE,
+      needs: [operator],
+      signal: interrupted.signal,
+    },
+    () => {
+      const processServer = secretValue(cloud, `${PROCESS_SERVER}-bootstrap`, 'bootstrap.json');
+      const applier = secretValue(cloud, `${VAULT}-applier-bootstrap`, 'bootstrap.json');
+      return processServer && applier ? { processServer, applier } : undefined;
+    },
+  );
+
+  say('starting a process server and an applier');
+  const processServer = startProcessServer(bootstraps.processServer, place);
+  const applier = startApplier(bootstraps.applier, place);
+  say(
+    `making a source machine${options.disks.length > 0 ? ` of ${options.disks.length} given disks` : ' that boots, with a workload on it'}`,
+  );
+  const source = await startSource({
+    folder: path.join(folder, 'source'),
+    logs,
+    images: options.disks,
+    workload: options.workload,
+    undo,
+  });
+  applyMachine(cloud, source.disks);
+  const agent = startAgent({ passphrase, port: processServerPort }, place);
+  const running = [operator, processServer, applier, agent];
+  await replicate(cloud, source, running);
+
+  const disasterAt = await disaster({ agent, processServer, source });
+  await recover(cloud, { operator, disasterAt, ours: options.disks.length === 0 });
+  compareRecords(source);
+  report.recoveredDisks = await recoveredDisks(cloud);
+  if (!options.keep) delete report.recoveredDisks;
+}
+
+async function replicate(
+  cloud: Cloud,
+  source: SourceMachine,
+  running: readonly Running[],
+): Promise<void> {
+  const begun = performance.now();
+  const show = new Shown();
+  const look = () => {
+    const machine = getObject<ProtectedVM>(cloud, 'protectedvm', MACHINE);
+    if (machine !== undefined) show.line(machineLine(machine));
+    return machine;
+  };
+  await waitFor(
+    {
+      what: 'the initial replication',
+      timeoutMs: 20 * MINUTE,
+      needs: running,
+      signal: interrupted.signal,
+    },
+    () => (isTrue(look(), 'InitialReplicationComplete') ? true : undefined),
+  );
+  const bytes = look()?.status?.initialReplication?.bytesTotal ?? 0;
+  report.initialReplication = { bytes, seconds: (performance.now() - begun) / 1000 };
+  const workloadUntil = Date.now() + options.seconds * 1000;
+  await waitFor(
+    {
+      what: 'a recovery point made under the workload',
+      timeoutMs: options.seconds * 1000 + 5 * MINUTE,
+      needs: running,
+      signal: interrupted.signal,
+    },
+    () => {
+      const machine = look();
+      const points = machine?.status?.recoveryPoints?.count ?? 0;
+      return Date.now() >= workloadUntil && points >= 2 ? true : undefined;
+    },
+  );
+  const barriers = look()?.status?.barriers;
+  report.barriers = { count: barriers?.count ?? 0, freezeMsMax: barriers?.maxFreezeMs ?? 0 };
+  if (options.workload === undefined && !source.workload.alive())
+    throw new Error('the workload ended by itself');
+}
+
+/** Nobody is told: processes are killed, their directories removed, the machine stops where it stands. */
+async function disaster(victims: {
+  agent: Running & { state: string; run: string };
+  processServer: Running & { cache: string };
+  source: SourceMachine;
+}): Promise<number> {
+  say('DISASTER: the agent and the process server are killed, their directories are gone');
+  const { agent, processServer, source } = victims;
+  await Promise.all([agent.kill(), processServer.kill(), source.workload.kill()]);
+  const disasterAt = Date.now();
+  for (const lost of [agent.state, agent.run, processServer.cache])
+    rmSync(lost, { recursive: true, force: true });
+  return disasterAt;
+}
+
+async function recover(
+  cloud: Cloud,
+  after: { operator: Running; disasterAt: number; ours: boolean },
+): Promise<void> {
+  say('creating an Unplanned Failover');
+  applyFailover(cloud, { saysWhatItRecovered: after.ours });
+  const lines = new StepLines();
+  const failover = await waitFor(
+    {
+      what: 'the failover',
+      timeoutMs: 15 * MINUTE,
+      needs: [after.operator],
+      signal: interrupted.signal,
+    },
+    () => {
+      const seen = getObject<Failover>(cloud, 'failover', FAILOVER);
+      if (seen === undefined) return undefined;
+      for (const line of lines.news(seen)) say(`  ${line}`);
+      return ['FailedOver', 'Committed', 'Failed'].includes(seen.status?.phase ?? '')
+        ? seen
+        : undefined;
+    },
+  );
+  const { status } = failover;
+  const point = status?.recoveryPoint;
+  report.rootsMatch = status?.rootsMatch ?? null;
+  report.rtoSeconds = status?.rtoSeconds ?? null;
+  if (point !== undefined) {
+    report.recoveryPoint = { lsn: point.lsn, time: point.time };
+    report.rpoSeconds = Math.max(0, (after.disasterAt - Date.parse(point.time)) / 1000);
+  }
+  const said = status?.evidence?.serialConsole ?? '';
+  if (after.ours) {
+    report.booted = status?.phase === 'FailedOver' && said.includes('FARSHORE-RECOVERED');
+    const record = /record=(\d+) intact=yes/.exec(said)?.[1];
+    report.recordRecovered = record === undefined ? null : Number(record);
+  }
+  if (status?.phase === 'Failed') {
+    const why = failover.status?.conditions?.find((one) => one.type === 'Ready')?.message;
+    throw new Error(`the failover failed: ${why ?? 'see its status'}`);
+  }
+  if (report.rootsMatch !== true)
+    throw new Error('the recovered disks do not have the roots of the source');
+}
+
+function compareRecords(source: SourceMachine): void {
+  const { recoveryPoint, recordRecovered } = report;
+  if (options.disks.length > 0 || source.durableLog === undefined || recoveryPoint === null) return;
+  report.recordAtBarrier = lastDurableRecord(source.durableLog, Date.parse(recoveryPoint.time));
+  const newest = lastDurableRecord(source.durableLog, Number.POSITIVE_INFINITY);
+  say(
+    `the barrier promised record ${report.recordAtBarrier}; the booted machine has record ${recordRecovered}`,
+  );
+  say(`(the source had written up to record ${newest} when it was lost)`);
+  if (recordRecovered === null)
+    throw new Error('the booted machine found its records damaged or gone');
+  if (recordRecovered < report.recordAtBarrier)
+    throw new Error('the booted machine lacks records that the barrier promised');
+}
+
+/** Raw copies of the disks as they were imported, before the machine started and wrote to them. */
+async function recoveredDisks(cloud: Cloud): Promise<string[]> {
+  const resources = await cloud.arm.control.resources();
+  return resources
+    .flatMap((one) =>
+      one.file === undefined || !one.id.includes('/disks/') ? [] : [`${one.file}.imported`],
+    )
+    .sort();
+}
+
+async function stayUntilInterrupted(): Promise<void> {
+  if (options.json !== undefined)
+    writeFileSync(options.json, `${JSON.stringify(report, undefined, 2)}\n`);
+  say('left running (--keep). To look around:');
+  say(`  export KUBECONFIG=${folder}/kubernetes/kubeconfig; kubectl get farshore -n ${NAMESPACE}`);
+  say(`  logs: ${folder}/logs`);
+  for (const disk of report.recoveredDisks ?? []) say(`  recovered disk: ${disk}`);
+  say('Ctrl-C ends it and removes everything');
+  if (!interrupted.signal.aborted)
+    await new Promise((resolve) =>
+      interrupted.signal.addEventListener('abort', resolve, { once: true }),
+    );
+}
+
+async function until(what: string, needs: readonly Running[], look: () => boolean): Promise<void> {
+  await waitFor({ what, timeoutMs: 2 * MINUTE, needs, signal: interrupted.signal }, () =>
+    look() ? true : undefined,
+  );
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as net.AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+function say(line: string): void {
+  const seconds = ((performance.now() - started) / 1000).toFixed(1).padStart(6);
+  console.log(`${seconds} s  ${line}`);
+}
+
+/** Says a line only when it differs from the one before. */
+class Shown {
+  #last = '';
+
+  line(text: string): void {
+    if (text !== this.#last) say(`  ${text}`);
+    this.#last = text;
+  }
+}
