@@ -14,6 +14,7 @@ export class ApplyRun {
   #backlog: JournalBacklog = { lastSeq: -1, bytes: 0, sizes: new Map() };
   #startedAt = 0;
   #bytesDone = 0;
+  #segments = 0;
 
   constructor(target: ApplyTarget, options: ApplyOptions) {
     this.target = target === 'end' ? undefined : target.lsn;
@@ -35,7 +36,13 @@ export class ApplyRun {
     return Math.max(0, this.#backlog.lastSeq - seq);
   }
 
+  /** Its share of segments is used up. */
+  stopsHere(): boolean {
+    return this.options.maxSegments !== undefined && this.#segments >= this.options.maxSegments;
+  }
+
   passed(segment: JournalSegment): void {
+    this.#segments += 1;
     this.#bytesDone += this.#backlog.sizes.get(segment.seq) ?? 0;
     this.#sealedBy = segment.header.failover;
   }
@@ -51,6 +58,6 @@ export class ApplyRun {
   }
 
   result(appliedLsn: Lsn): ApplyResult {
-    return { appliedLsn, sealedBy: this.#sealedBy, point: this.point };
+    return { appliedLsn, more: this.stopsHere(), sealedBy: this.#sealedBy, point: this.point };
   }
 }

@@ -23,8 +23,9 @@ export interface RetentionDeps {
 
 export interface RetentionOptions {
   machineId: string;
-  /** Points whose barrier is older than this (ms) go. */
-  olderThanMs: number;
+  retentionMs: number;
+  /** Wall clock. Ages count from the newest point where that is older: while nothing arrives, nothing goes. */
+  nowMs: number;
   /** How many at most, so that one call is short; the rest waits for the next. */
   limit: number;
 }
@@ -33,6 +34,13 @@ export interface RetentionOptions {
 export async function retirePoints(deps: RetentionDeps, options: RetentionOptions): Promise<Lsn[]> {
   const { machineId } = options;
   const index = await listPoints(deps.objects, machineId);
+  const newestLsn = index.lsns.at(-1);
+  const newest =
+    newestLsn === undefined
+      ? undefined
+      : await readPoint(deps.objects, { machineId, lsn: newestLsn });
+  if (newest === undefined) return [];
+  const olderThanMs = Math.min(options.nowMs, newest.timeMs) - options.retentionMs;
   const retired: Lsn[] = [];
   let newestApp: Lsn | undefined;
   for (const lsn of index.lsns.slice(0, -1)) {
@@ -40,7 +48,7 @@ export async function retirePoints(deps: RetentionDeps, options: RetentionOption
     if (index.pinned.has(lsn)) continue;
     const point = await readPoint(deps.objects, { machineId, lsn });
     if (point === undefined) continue;
-    if (point.timeMs >= options.olderThanMs) break;
+    if (point.timeMs >= olderThanMs) break;
     if (point.consistency === 'App') {
       newestApp ??= await newestAppLsn(deps.objects, machineId, index.lsns);
       if (newestApp === lsn) continue;

@@ -118,7 +118,12 @@ test('a name is the LSN, and nothing else is one', () => {
 test('points past retention are retired with their snapshots; the newest, the newest app-consistent and pinned ones stay', async () => {
   await makePoints(8, [2, 4]);
   await deps.objects.put(vaultLayout.pointPin(machineId, 50n), new Uint8Array());
-  const retired = await retirePoints(deps, { machineId, olderThanMs: 99_000, limit: 100 });
+  const retired = await retirePoints(deps, {
+    machineId,
+    retentionMs: 500,
+    nowMs: 99_000,
+    limit: 100,
+  });
   expect(retired).toEqual([10n, 20n, 30n, 60n, 70n]);
   expect(await left()).toEqual([40n, 50n, 80n]);
   expect(await snapshotsLeft()).toBe(6);
@@ -126,8 +131,10 @@ test('points past retention are retired with their snapshots; the newest, the ne
 
 test('retention stops at what is young enough, and at its limit', async () => {
   await makePoints(8);
-  expect(await retirePoints(deps, { machineId, olderThanMs: 5000, limit: 2 })).toEqual([10n, 20n]);
-  expect(await retirePoints(deps, { machineId, olderThanMs: 5000, limit: 9 })).toEqual([30n, 40n]);
+  // The clock is far ahead: ages count from the newest point.
+  const options = { machineId, retentionMs: 3000, nowMs: 9e12 };
+  expect(await retirePoints(deps, { ...options, limit: 2 })).toEqual([10n, 20n]);
+  expect(await retirePoints(deps, { ...options, limit: 9 })).toEqual([30n, 40n]);
   expect(await left()).toEqual([50n, 60n, 70n, 80n]);
 });
 
@@ -140,7 +147,9 @@ test('a point that is pinned while it is retired comes back whole', async () => 
     expect(asked).toBe(vaultLayout.point(machineId, 10n));
     await objects.put(vaultLayout.pointPin(machineId, 10n), new Uint8Array());
   };
-  expect(await retirePoints(deps, { machineId, olderThanMs: 2500, limit: 9 })).toEqual([20n]);
+  expect(await retirePoints(deps, { machineId, retentionMs: 500, nowMs: 3000, limit: 9 })).toEqual([
+    20n,
+  ]);
   const kept = await readPoint(objects, { machineId, lsn: 10n });
   expect(await deps.pages.info(key, kept?.disks[0]?.replica)).toBeDefined();
   expect(await snapshotsLeft()).toBe(4);

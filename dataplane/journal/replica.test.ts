@@ -299,7 +299,8 @@ async function runWithFaults(when: 'before' | 'after', error: () => Error) {
         await replica.applyTo('end', { makePoints: true });
         break;
       } catch (thrown) {
-        if (!['Killed', 'VaultUnreachable', 'ReplicaFenced'].includes(errorCode(thrown))) throw thrown;
+        if (!['Killed', 'VaultUnreachable', 'ReplicaFenced'].includes(errorCode(thrown)))
+          throw thrown;
       }
     }
     reached = calls() >= at;

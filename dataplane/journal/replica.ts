@@ -81,12 +81,16 @@ export interface ApplyOptions {
   onProgress?: (progress: ApplyProgress) => void;
   /** Called for each point once it may be offered. */
   onPoint?: (point: PointDocument) => void;
+  /** Stops after so many segments, with `more` in the result, so that others get a turn. */
+  maxSegments?: number;
   /** Ends between two rounds; what was applied by then stays. */
   signal?: AbortSignal;
 }
 
 export interface ApplyResult {
   appliedLsn: Lsn;
+  /** It stopped at `maxSegments`. */
+  more: boolean;
   /** Of the journal's last segment read, when a failover sealed it. */
   sealedBy: string | undefined;
   /** Newest point made by this call. */
@@ -163,6 +167,8 @@ export class Replica {
     const run = new ApplyRun(target, options);
     if (await this.#nothingToDo(run)) return run.result(this.state.applied.lsn);
     const { applied } = this.state;
+    if (run.target === undefined && (await this.#journal.nothingFollows(applied)))
+      return run.result(applied.lsn);
     run.begin({
       backlog: await this.#journal.backlog(applied.seq),
       now: this.#deps.clock.monotonic(),
@@ -201,7 +207,7 @@ export class Replica {
       for await (const segment of segments) {
         round = await this.#applySegment(segment, round, run);
         signal?.throwIfAborted();
-        if (run.reached(round.position.lsn)) break;
+        if (run.reached(round.position.lsn) || run.stopsHere()) break;
       }
     } catch (error) {
       const usable = this.#failed === undefined && signal?.aborted !== true;

@@ -10,6 +10,8 @@ import { damaged, decodeSegmentHeader, SEGMENT_HEADER_MAX, type SegmentHeader } 
 import type { SegmentCodec } from './segmentCodec.ts';
 import { fetchSegment, type SegmentBatch } from './segmentReader.ts';
 
+const LOOKS_PER_LISTING = 30;
+
 /** A segment that follows the one before it, decrypted. At most 64 MiB of records. */
 export interface JournalSegment {
   seq: number;
@@ -38,6 +40,7 @@ export class ReplicaJournal {
   readonly #chain: Chain;
   /** After the last segment that was read to its end here: saves looking at it again. */
   #end: ChainPosition | undefined;
+  #looks = 0;
 
   constructor(options: {
     objects: ObjectStore;
@@ -83,21 +86,28 @@ export class ReplicaJournal {
     }
   }
 
+  /**
+   * A cheap look (one read, no listing) at whether anything follows. `true` only when it is sure; listings, which cost more, are left
+   * to every thirtieth look, so that a gap is found too.
+   */
+  async nothingFollows(applied: ReplicaState['applied']): Promise<boolean> {
+    if (!this.#endsAt(applied)) return false;
+    this.#looks += 1;
+    if (this.#looks % LOOKS_PER_LISTING === 0) return false;
+    const next = vaultLayout.segment(this.#machineId, applied.seq + 1);
+    return (await this.#objects.head(next)) === undefined;
+  }
+
   /** Segments after `seq`. */
   async backlog(seq: number): Promise<JournalBacklog> {
-    const sizes = new Map<number, number>();
-    let bytes = 0;
-    for await (const object of this.#after(seq)) {
-      sizes.set(object.seq, object.size);
-      bytes += object.size;
-    }
-    return { lastSeq: seq + sizes.size, bytes, sizes };
+    return await journalBacklog(this.#objects, { machineId: this.#machineId, seq });
   }
 
   /** How many barriers up to `until` the segments after `seq` hold, counted to `limit` at most. By their headers alone: an estimate. */
   async barriersAfter(seq: number, options: { limit: number; until?: Lsn }): Promise<number> {
     let count = 0;
-    for await (const { key } of this.#after(seq)) {
+    const machineId = this.#machineId;
+    for await (const { key } of segmentsAfter(this.#objects, { machineId, seq })) {
       const header = await this.#header(key);
       if (header === undefined) break;
       count += header.barriers.filter(
@@ -109,16 +119,9 @@ export class ReplicaJournal {
     return Math.min(count, options.limit);
   }
 
-  async *#after(seq: number): AsyncGenerator<{ key: string; seq: number; size: number }> {
-    const startAfter = seq < 0 ? undefined : vaultLayout.segment(this.#machineId, seq);
-    const prefix = vaultLayout.journalPrefix(this.#machineId);
-    for await (const { key, size } of this.#objects.list(
-      prefix,
-      startAfter ? { startAfter } : {},
-    )) {
-      const found = sequenceOfSegmentKey(key);
-      if (found !== undefined) yield { key, seq: found, size };
-    }
+  #endsAt(applied: ReplicaState['applied']): boolean {
+    const end = this.#end;
+    return end?.seq === applied.seq && end.digest === applied.digest && end.lsn === applied.lsn;
   }
 
   /** Where the chain goes on, and before that what is left of the segment that holds the position. */
@@ -127,9 +130,7 @@ export class ReplicaJournal {
     options: { signal?: AbortSignal },
   ): Promise<{ rest?: JournalSegment; after: ChainPosition }> {
     if (applied.seq < 0) return { after: CHAIN_START };
-    const end = this.#end;
-    if (end?.seq === applied.seq && end.digest === applied.digest && end.lsn === applied.lsn)
-      return { after: end };
+    if (this.#end !== undefined && this.#endsAt(applied)) return { after: this.#end };
     const key = vaultLayout.segment(this.#machineId, applied.seq);
     const header = await this.#header(key);
     if (header === undefined) throw damaged(key, 'the replica was made from it, and it is gone');
@@ -167,6 +168,32 @@ export class ReplicaJournal {
   async #header(key: string): Promise<SegmentHeader | undefined> {
     const stored = await this.#objects.get(key, { offset: 0, length: SEGMENT_HEADER_MAX });
     return stored && decodeSegmentHeader(stored.body, key);
+  }
+}
+
+/** Segments after `seq`, by one listing. */
+export async function journalBacklog(
+  objects: ObjectStore,
+  after: { machineId: string; seq: number },
+): Promise<JournalBacklog> {
+  const sizes = new Map<number, number>();
+  let bytes = 0;
+  for await (const segment of segmentsAfter(objects, after)) {
+    sizes.set(segment.seq, segment.size);
+    bytes += segment.size;
+  }
+  return { lastSeq: after.seq + sizes.size, bytes, sizes };
+}
+
+async function* segmentsAfter(
+  objects: ObjectStore,
+  after: { machineId: string; seq: number },
+): AsyncGenerator<{ key: string; seq: number; size: number }> {
+  const { machineId, seq } = after;
+  const options = seq < 0 ? {} : { startAfter: vaultLayout.segment(machineId, seq) };
+  for await (const { key, size } of objects.list(vaultLayout.journalPrefix(machineId), options)) {
+    const found = sequenceOfSegmentKey(key);
+    if (found !== undefined) yield { key, seq: found, size };
   }
 }
 

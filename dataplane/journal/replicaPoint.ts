@@ -67,7 +67,10 @@ export async function removeOrphanSnapshots(
         // Without an LSN it was not made by us.
         if (lsn === undefined || kept.has(lsn)) continue;
         await deps.pages.removeSnapshot(blob, snapshot);
-        deps.logger.info({ machineId, blob, snapshot, lsn }, 'removed a snapshot of no point');
+        deps.logger.info(
+          { machineId, blob, snapshot, lsn: lsn.toString() },
+          'removed a snapshot of no point',
+        );
       }
 }
 
