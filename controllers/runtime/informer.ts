@@ -22,8 +22,8 @@ const PAGE_SIZE = 500;
 const WATCH_SECONDS = 300;
 /** A watch that ended sooner counts as failed, lest a server that ends each at once is asked without pause. */
 const SHORT_WATCH_MS = 1_000;
-/** After so many failures in a row with an answer, what we know may be from another history: list again. */
-const FAILURES_BEFORE_LIST = 3;
+/** After so many refusals in a row, what we know may be from another history: list again. */
+const REFUSALS_BEFORE_LIST = 3;
 /** Whatever the server asks for. */
 const LONGEST_PAUSE_MS = 60_000;
 const defaultBackoff: BackoffOptions = { baseMs: 250, maxMs: 30_000 };
@@ -67,7 +67,12 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   readonly #syncWaiters: (() => void)[] = [];
   #synced = false;
   #resourceVersion: string | undefined;
+  /** Failures in a row: how long to wait. */
   #failures = 0;
+  /** Of these, answers that were errors, since the last list. */
+  #refusals = 0;
+  /** Lists made because of 410, since anything came of one. */
+  #relists = 0;
   #lastContactMs: number | undefined;
 
   constructor(
@@ -153,10 +158,17 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   }
 
   #fail(error: unknown): void {
-    this.#failures += 1;
-    const answered = !isKubeError(error, 'Unreachable', 'TooManyRequests');
-    if (isKubeError(error, 'Gone', 'BadAnswer')) this.#resourceVersion = undefined;
-    else if (answered && this.#failures >= FAILURES_BEFORE_LIST) this.#resourceVersion = undefined;
+    if (isKubeError(error, 'Gone')) {
+      // The server is there: what failed before does not count. Lists that lead nowhere, one after the other, do.
+      this.#relists += 1;
+      this.#failures = this.#relists;
+      this.#resourceVersion = undefined;
+    } else {
+      this.#failures += 1;
+      if (!isKubeError(error, 'Unreachable', 'TooManyRequests')) this.#refusals += 1;
+      if (isKubeError(error, 'BadAnswer') || this.#refusals >= REFUSALS_BEFORE_LIST)
+        this.#resourceVersion = undefined;
+    }
     // A version that is too old is how a long interruption ends, not a fault; a fault is told again as it lasts, but not each time.
     const telling = isKubeError(error, 'Gone')
       ? 'debug'
@@ -195,6 +207,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     for (const key of [...this.#objects.keys()]) if (!seen.has(key)) this.#set(key, undefined);
     for (const [key, object] of seen) this.#set(key, object);
     this.#resourceVersion = resourceVersion;
+    this.#refusals = 0;
     this.#synced = true;
     for (const resolve of this.#syncWaiters.splice(0)) resolve();
   }
@@ -212,7 +225,7 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
     for await (const event of stream) {
       events += 1;
       this.#heard();
-      this.#failures = 0;
+      this.#recovered();
       if (event.type === 'bookmark') {
         this.#resourceVersion = event.resourceVersion;
         continue;
@@ -221,9 +234,18 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
       this.#resourceVersion = event.object.metadata.resourceVersion;
     }
     if (signal.aborted || events > 0) return;
-    if (clock.monotonic() - startedMs >= SHORT_WATCH_MS) return;
+    if (clock.monotonic() - startedMs >= SHORT_WATCH_MS) {
+      this.#recovered();
+      return;
+    }
     this.#failures += 1;
     await this.#pause(signal);
+  }
+
+  #recovered(): void {
+    this.#failures = 0;
+    this.#refusals = 0;
+    this.#relists = 0;
   }
 
   #selection(): { namespace?: string; labelSelector?: string } {
