@@ -130,9 +130,9 @@ export type WatchEvent<T extends KubeObject> =
   | { type: 'bookmark'; resourceVersion: string };
 
 /** What a server-side apply sends: the identity and only those fields that we own. */
-export type AppliedObject = Pick<KubeObject, 'apiVersion' | 'kind'> & {
-  metadata: Pick<ObjectMeta, 'name'> & Partial<ObjectMeta>;
-} & Record<string, unknown>;
+export type AppliedObject =
+  | KubeObject
+  | (Pick<KubeObject, 'apiVersion' | 'kind' | 'metadata'> & Record<string, unknown>);
 
 /** Operations of an RFC 6902 patch; `test` makes it conditional. */
 export type JsonPatch = readonly (

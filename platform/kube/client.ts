@@ -287,6 +287,9 @@ function collectionPath(type: ResourceType, namespace: string | undefined): stri
 function objectPath(type: ResourceType, name: ObjectName): string {
   if (type.namespaced && name.namespace === undefined)
     throw new TypeError(`${type.kind} ${name.name} needs a namespace`);
+  // The only names that stay special in a path when encoded.
+  if (/^\.{1,2}$/.test(name.name))
+    throw new KubeError('Invalid', `${JSON.stringify(name.name)} is no name of ${type.plural}.`);
   return `${collectionPath(type, name.namespace)}/${encodeURIComponent(name.name)}`;
 }
 

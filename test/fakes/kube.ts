@@ -217,7 +217,10 @@ export class FakeKube implements KubeClient {
       { verb: 'applyStatus', plural: type.plural, name, body: object },
       () => {
         const before = this.#existing(type, object.metadata, { uid });
-        return this.#store<T>(type, { ...before, status: structuredClone(object.status) });
+        return this.#store<T>(type, {
+          ...before,
+          status: structuredClone('status' in object ? object.status : undefined),
+        });
       },
     );
   }
