@@ -218,9 +218,9 @@ export class MachineLoop {
     }
     if (!waiting) this.#deps.metrics.errors.inc({ code });
     this.#failures += 1;
-    this.#change({ error: { code, message: errorMessage(error) } });
     await this.#letGo();
     await this.#observe();
+    this.#change({ error: { code, message: errorMessage(error) } });
     if (waiting) return WAITING_POLL_MS;
     return Math.min(BACKOFF_MAX_MS, POLL_MS * 2 ** Math.min(this.#failures - 1, 5));
   }
