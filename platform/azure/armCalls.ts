@@ -2,7 +2,7 @@
  * How each call to Azure Resource Manager is made: with a deadline, its failure named by what was asked, creations that look
  * first, removals of what is gone.
  */
-import { ComputeError } from '../computeErrors.ts';
+import { ComputeError, isComputeError } from '../computeErrors.ts';
 import type { AzureResourceRef } from '../ports.ts';
 import { armError, isAbsent } from './armErrors.ts';
 
@@ -38,13 +38,30 @@ export class ArmCalls {
     ref: AzureResourceRef,
     creation: Creation<T>,
   ): Promise<T> {
-    const existing = await creation.get();
-    if (existing !== undefined) {
-      refuseForeign(kind, ref, { found: existing.tags, ours: creation.tags });
-      const settled = await this.#settled(kind, ref, creation, existing);
-      if (settled.provisioning === 'Succeeded') return settled;
+    const made = await this.#alreadyMade(kind, ref, creation);
+    if (made !== undefined) return made;
+    try {
+      return await this.call(`create ${nameOf(kind, ref)}`, creation.deadlineMs, creation.put);
+    } catch (error) {
+      if (!isComputeError(error, 'Conflict')) throw error;
+      // Another attempt of ours may have begun between our look and our call: then it is its creation that we wait for.
+      const theirs = await this.#alreadyMade(kind, ref, creation);
+      if (theirs === undefined) throw error;
+      return theirs;
     }
-    return this.call(`create ${nameOf(kind, ref)}`, creation.deadlineMs, creation.put);
+  }
+
+  /** What exists with our identity, once it is settled; undefined when it has to be created, or its creation failed. */
+  async #alreadyMade<T extends Created>(
+    kind: string,
+    ref: AzureResourceRef,
+    creation: Creation<T>,
+  ): Promise<T | undefined> {
+    const existing = await creation.get();
+    if (existing === undefined) return undefined;
+    refuseForeign(kind, ref, { found: existing.tags, ours: creation.tags });
+    const settled = await this.#settled(kind, ref, creation, existing);
+    return settled.provisioning === 'Succeeded' ? settled : undefined;
   }
 
   /** Waits for a creation that an earlier attempt, perhaps of a process that died, has begun. */

@@ -5,6 +5,7 @@
  * all there is: "The long-running operation has failed. <code>. <message>". Logging in fails with errors of @azure/identity.
  */
 import { ComputeError, type ComputeErrorCode } from '../computeErrors.ts';
+import { AzureLoginError } from './login.ts';
 
 const LONGEST_MESSAGE = 2_000;
 
@@ -49,7 +50,11 @@ export function armError(what: string, cause: unknown): ComputeError {
   );
   if (asynchronous !== null || cause.message === 'Operation was canceled')
     return asyncFailure(what, cause, asynchronous?.[1], asynchronous?.[2]);
-  if (isLoginError(cause)) return loginFailure(what, cause);
+  if (cause instanceof AzureLoginError)
+    return failed(what, cause.refused ? 'AuthenticationFailed' : 'Unreachable', cause.message, {
+      cause,
+    });
+  if (isLoginError(cause)) return failed(what, 'AuthenticationFailed', cause.message, { cause });
   return failed(what, 'Unreachable', cause.message, { cause });
 }
 
@@ -102,23 +107,9 @@ function asyncFailure(
   return failed(what, code, message ?? cause.message, { cause, azureCode });
 }
 
-function loginFailure(what: string, cause: Error): ComputeError {
-  // A login service that can't be reached is the network's fault, not the secret's.
-  const text = `${cause.message} ${cause.cause instanceof Error ? cause.cause.message : ''}`;
-  const unreachable =
-    /ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EAI_AGAIN|network_error|endpoints_resolution_error|certificate/i.test(
-      text,
-    );
-  return failed(what, unreachable ? 'Unreachable' : 'AuthenticationFailed', cause.message, {
-    cause,
-  });
-}
-
 function isLoginError(error: Error): boolean {
-  return (
-    /^(AuthenticationError|AggregateAuthenticationError|AuthenticationRequiredError|CredentialUnavailableError)$/.test(
-      error.name,
-    ) || 'errorCode' in error
+  return /^(AuthenticationError|AggregateAuthenticationError|AuthenticationRequiredError|CredentialUnavailableError)$/.test(
+    error.name,
   );
 }
 
@@ -126,7 +117,7 @@ function slow(what: string, cause: Error): ComputeError {
   return new ComputeError(
     'OperationSlow',
     `Azure was asked to ${what} and has not finished within the time we wait. It may still: the next attempt looks first.`,
-    { cause },
+    { cause: withoutRequest(cause) },
   );
 }
 
@@ -155,8 +146,21 @@ function failed(
   return new ComputeError(
     code,
     `Azure was asked to ${what}, and ${verb}${azureCode}: ${said}. ${advice[code]}`,
-    { cause: details.cause, ...(details.azureCode === undefined ? {} : details) },
+    {
+      cause: withoutRequest(details.cause),
+      ...(details.azureCode === undefined ? {} : { azureCode: details.azureCode }),
+    },
   );
+}
+
+/** The SDKs' errors carry the request, and with it a bearer token, which must reach no log. */
+function withoutRequest(cause: unknown): Error {
+  const kept = new Error(cause instanceof Error ? cause.message : String(cause));
+  if (cause instanceof Error) {
+    kept.name = cause.name;
+    if (cause.stack !== undefined) kept.stack = cause.stack;
+  }
+  return kept;
 }
 
 function restFields(error: Error): { statusCode?: number; code?: string } {

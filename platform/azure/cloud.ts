@@ -1,14 +1,8 @@
 /**
- * Which Azure: its endpoints, whom its certificates are signed by, and how we log in. Nothing is read from the environment, so
- * that one operator can serve vaults in several clouds.
+ * Which Azure: its endpoints and whom its certificates are signed by. Nothing is read from the environment, so that one operator
+ * can serve vaults in several clouds.
  */
 import { rootCertificates } from 'node:tls';
-
-import {
-  ClientSecretCredential,
-  type TokenCredential,
-  WorkloadIdentityCredential,
-} from '@azure/identity';
 
 export interface AzureCloud {
   /** https://management.azure.com, without a slash at the end. */
@@ -50,38 +44,19 @@ export function customCloud(endpoints: {
   };
 }
 
-export type AzureIdentity =
-  | { kind: 'ServicePrincipal'; tenantId: string; clientId: string; clientSecret: string }
-  /** The pod's projected service account token, exchanged for one of Entra's. */
-  | { kind: 'WorkloadIdentity'; tenantId: string; clientId: string; tokenFile: string };
+const trustByAuthority = new Map<string, { tlsOptions: { ca: string } }>();
 
-/** What to log in with. The credential keeps and renews its tokens. */
-export function azureCredential(cloud: AzureCloud, identity: AzureIdentity): TokenCredential {
-  const options = {
-    authorityHost: cloud.authorityHost,
-    disableInstanceDiscovery: cloud.disableInstanceDiscovery,
-    retryOptions: { maxRetries: 2 },
-    ...trustOf(cloud),
-  };
-  if (identity.kind === 'ServicePrincipal')
-    return new ClientSecretCredential(
-      identity.tenantId,
-      identity.clientId,
-      identity.clientSecret,
-      options,
-    );
-  return new WorkloadIdentityCredential({
-    ...options,
-    tenantId: identity.tenantId,
-    clientId: identity.clientId,
-    tokenFilePath: identity.tokenFile,
-  });
-}
-
-/** TLS settings for a pipeline of an Azure SDK. Node's `ca` replaces the public authorities, so they are named again. */
+/**
+ * TLS settings for a pipeline of an Azure SDK. Node's `ca` replaces the public authorities, so they are named again. The same
+ * object for the same authority: the SDKs keep connections by it.
+ */
 export function trustOf(cloud: Pick<AzureCloud, 'ca'>): { tlsOptions?: { ca: string } } {
   if (cloud.ca === undefined) return {};
-  return { tlsOptions: { ca: [...rootCertificates, cloud.ca].join('\n') } };
+  const known = trustByAuthority.get(cloud.ca);
+  if (known !== undefined) return known;
+  const trust = { tlsOptions: { ca: [...rootCertificates, cloud.ca].join('\n') } };
+  trustByAuthority.set(cloud.ca, trust);
+  return trust;
 }
 
 function cloudOf(resourceManager: string, authorityHost: string): AzureCloud {

@@ -16,8 +16,8 @@ export async function fetchText(
     url,
     abortSignal: options.abortSignal,
     streamResponseStatusCodes: new Set([200]),
-    ...(tlsOptions === undefined ? {} : { tlsSettings: tlsOptions }),
   });
+  if (tlsOptions !== undefined) request.tlsSettings = tlsOptions;
   const response = await createDefaultHttpClient().sendRequest(request);
   if (response.status === 404) return '';
   if (response.status !== 200 || response.readableStreamBody === undefined)

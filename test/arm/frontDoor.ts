@@ -153,6 +153,6 @@ function sendJson(response: ServerResponse, answer: Answer): void {
 }
 
 function codeOf(body: unknown): string {
-  const wrapped = body as { code?: string; error?: { code?: string } };
-  return wrapped.error?.code ?? wrapped.code ?? '';
+  const said = body as { code?: string; error?: { code?: string } } | undefined;
+  return said?.error?.code ?? said?.code ?? '';
 }
