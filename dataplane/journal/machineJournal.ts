@@ -160,3 +160,11 @@ export class JournalError extends FarshoreError {
     this.fenced = options?.fenced;
   }
 }
+
+export function fencedError(machineId: string, fenced: Fenced): JournalError {
+  const message =
+    fenced.by === 'Seal'
+      ? `Failover ${fenced.failover} sealed the journal of ${machineId}: nothing is accepted for it until it is protected again.`
+      : `Another writer holds the journal of ${machineId}: this process server stopped writing it. Its assignment should move or disappear here.`;
+  return new JournalError('JournalFenced', message, { fenced });
+}

@@ -1,0 +1,598 @@
+/**
+ * One machine's journal on a process server: what its interface (machineJournal.ts) promises, over log, leaf tables and uploader.
+ *
+ * Order is kept by two queues. `#submit` decides the order in which entries reach the log; `#operate` is the order in which durable
+ * entries take effect on the leaf tables, and in which everything that reads or syncs the tables runs. Nothing takes effect on a table
+ * before it is durable in the log: a table never knows what the journal does not hold.
+ */
+import { errorMessage } from '../../platform/errors.ts';
+import type { Clock, Disk, Logger, ObjectStore, Random } from '../../platform/ports.ts';
+import {
+  type BarrierSummary,
+  type Lsn,
+  type ResyncReason,
+  resyncReasonSchema,
+} from '../../vault/documents.ts';
+import { Backlog, type BacklogEntry } from './backlog.ts';
+import { checkBatch, WHOLE_LEAF } from './batchCheck.ts';
+import type { CacheLog } from './cacheLog.ts';
+import type { LogRun } from './cacheRecovery.ts';
+import { fitTables, mergeDisks } from './journalDisks.ts';
+import type { LeafTable } from './leafTable.ts';
+import { maxLsn, minLsn } from './lsn.ts';
+import {
+  type BarrierRequest,
+  type Fenced,
+  fencedError,
+  type JournalDisk,
+  JournalError,
+  type JournalPositions,
+  type MachineJournal,
+  type RecordBatch,
+} from './machineJournal.ts';
+import { type MachineState, writeMachineState } from './machineState.ts';
+import {
+  type Barrier,
+  encodeControlRecord,
+  HASH_SIZE,
+  type JournalRecord,
+  RecordKind,
+} from './record.ts';
+import type { SealedSegment } from './sealedFile.ts';
+import type { SegmentCodec } from './segmentCodec.ts';
+import { Uploader } from './uploader.ts';
+
+export interface LocalJournalDeps {
+  disk: Disk;
+  objects: ObjectStore;
+  codec: SegmentCodec;
+  clock: Clock;
+  random: Random;
+  logger: Logger;
+  log: CacheLog;
+  /** Resolves when the cache has room, or at once when the signal aborts. */
+  waitForSpace(signal: AbortSignal): Promise<void>;
+  /** The local disk does not do what it must: the whole cache stops. */
+  onFailed(error: Error): void;
+  /** An entry of this machine lies in a log file. */
+  onJournaled(run: LogRun): void;
+  /** Log files may have become removable. */
+  onSettled(): void;
+  onClosed(options: { drop: boolean }): Promise<void>;
+}
+
+export interface LocalJournalParts {
+  state: MachineState;
+  dataKey: Uint8Array;
+  tables: Map<number, LeafTable>;
+  segmentBytes: number;
+  sealAfterMs: number;
+}
+
+export class LocalJournal implements MachineJournal {
+  readonly machineId: string;
+  readonly writerEpoch: number;
+  readonly #deps: LocalJournalDeps;
+  readonly #backlog: Backlog;
+  readonly #uploader: Uploader;
+  readonly #tables: Map<number, LeafTable>;
+  #disks: Map<number, JournalDisk>;
+  #state: MachineState;
+  #stateWrites: Promise<void> = Promise.resolve();
+  /** The LSN that the next record must have; ahead of #appliedLsn by what is on its way to the log. */
+  #nextLsn: Lsn;
+  /** What the resync state will be once everything submitted has taken effect. */
+  #resyncSubmitted: MachineState['table']['resync'];
+  #resync: MachineState['table']['resync'];
+  #appliedLsn: Lsn;
+  #lastBarrier: BarrierSummary | undefined;
+  #pendingMark: Lsn | undefined;
+  #submitted: Promise<unknown> = Promise.resolve();
+  #operations: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
+  #stopped: JournalError | undefined;
+  readonly #ending = new AbortController();
+  #fenced: Fenced | undefined;
+  readonly #uploadedListeners = new Set<(positions: JournalPositions) => void>();
+  readonly #fencedListeners = new Set<(fenced: Fenced) => void>();
+
+  constructor(deps: LocalJournalDeps, parts: LocalJournalParts) {
+    const { state } = parts;
+    this.#deps = deps;
+    this.machineId = state.machineId;
+    this.writerEpoch = state.writerEpoch;
+    this.#state = state;
+    this.#tables = parts.tables;
+    this.#disks = new Map(state.disks.map((disk) => [disk.index, disk]));
+    this.#appliedLsn = maxLsn(state.table.lsn, state.uploaded.lsn);
+    this.#nextLsn = this.#appliedLsn + 1n;
+    this.#resync = state.table.resync;
+    this.#resyncSubmitted = state.table.resync;
+    this.#lastBarrier = state.table.lastBarrier;
+    this.#backlog = new Backlog({
+      plainMax: parts.segmentBytes,
+      now: () => ({ wallMs: deps.clock.now(), monotonicMs: deps.clock.monotonic() }),
+    });
+    this.#uploader = new Uploader(deps, {
+      machine: {
+        machineId: state.machineId,
+        dataKey: parts.dataKey,
+        writerEpoch: state.writerEpoch,
+      },
+      backlog: this.#backlog,
+      sealAfterMs: parts.sealAfterMs,
+      events: {
+        committed: (sealed) => this.#onCommitted(sealed),
+        fenced: (fenced) => this.#onFenced(fenced),
+        damaged: (error) => this.#onDamaged(error),
+      },
+    });
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- positions
+
+  positions(): JournalPositions {
+    const { uploaded } = this.#state;
+    return {
+      journaledLsn: this.#appliedLsn,
+      uploadedLsn: uploaded.lsn,
+      lastBarrierLsn: this.#lastBarrier?.lsn ?? 0n,
+      uploadedBarrier: uploaded.barrier,
+      uploadedAppBarrier: uploaded.appBarrier,
+    };
+  }
+
+  resync(): { required: false } | { required: true; reason: ResyncReason } {
+    return this.#resync;
+  }
+
+  disks(): readonly JournalDisk[] {
+    return [...this.#disks.values()];
+  }
+
+  backlogBytes(): number {
+    return this.#backlog.bytes;
+  }
+
+  oldestNotUploadedMs(): number | undefined {
+    return this.#backlog.oldestMs;
+  }
+
+  waitingForSpace(): boolean {
+    return this.#waiting > 0;
+  }
+
+  fenced(): Fenced | undefined {
+    return this.#fenced;
+  }
+
+  uploadError(): { error: Error; sinceMs: number } | undefined {
+    return this.#uploader.error;
+  }
+
+  /** Everything up to here is both in the vault and in synced tables: the log may forget it. */
+  settledLsn(): Lsn {
+    const { uploaded, table } = this.#state;
+    return minLsn(uploaded.lsn, table.lsn);
+  }
+
+  get incarnation(): bigint {
+    return this.#state.incarnation;
+  }
+
+  // ---------------------------------------------------------------------------------------------------------------- writing
+
+  async append(batch: RecordBatch): Promise<void> {
+    this.#assertAccepting();
+    this.#assertNext(batch.firstLsn);
+    const records = checkBatch(batch, this.#disks);
+    this.#nextLsn += BigInt(batch.count);
+    for (const record of records)
+      this.#resyncSubmitted = resyncAfter(record, this.#resyncSubmitted);
+    await this.#journal({ ...batch, payload: batch.records, barrier: undefined }, (entry) => {
+      for (const [i, record] of records.entries()) this.#apply(record, entry.firstLsn + BigInt(i));
+    });
+  }
+
+  async barrier(request: BarrierRequest): Promise<Barrier> {
+    this.#assertAccepting();
+    this.#assertNext(request.lsn);
+    if (this.#resyncSubmitted.required)
+      throw new JournalError(
+        'ResyncRequired',
+        `No barrier at LSN ${request.lsn}: machine ${this.machineId} must resync first (${this.#resyncSubmitted.reason}).`,
+      );
+    this.#checkDisks(request.disks);
+    this.#nextLsn += 1n;
+    // Holds the queue until the barrier is on its way to the log: its record must follow everything before it.
+    const prepared = this.#submit(async () => {
+      this.#assertAccepting();
+      const barrier = await this.#operate(() => this.#makeBarrier(request));
+      const { lsn, consistency } = request;
+      const payload = encodeControlRecord({ kind: RecordKind.Barrier, barrier });
+      const summary = { lsn, timeMs: barrier.timeMs, consistency };
+      const entry = { firstLsn: lsn, count: 1, payload, barrier: summary };
+      const done = this.#toLog(entry, () => this.#applyBarrier(summary));
+      return { barrier, done };
+    });
+    const { barrier, done } = await prepared;
+    await done;
+    return barrier;
+  }
+
+  async ask(question: {
+    disk: number;
+    firstLeaf: number;
+    hashes: Uint8Array;
+  }): Promise<Uint8Array> {
+    this.#assertAccepting();
+    const disk = this.#disks.get(question.disk);
+    const count = question.hashes.length / HASH_SIZE;
+    if (disk === undefined || disk.sizeBytes === 0)
+      throw new JournalError(
+        'DiskUnknown',
+        `Machine ${this.machineId} has no disk ${question.disk}.`,
+      );
+    return await this.#operate(async () => {
+      const table = this.#tables.get(question.disk);
+      if (
+        table === undefined ||
+        !Number.isInteger(count) ||
+        question.firstLeaf + count > table.leaves
+      )
+        throw new JournalError(
+          'RecordRefused',
+          `The question is for leaves ${question.firstLeaf} to ${question.firstLeaf + count - 1} of disk ${disk.name}, which has ${table?.leaves}.`,
+        );
+      return await table.ask(question.firstLeaf, question.hashes);
+    });
+  }
+
+  async setDisks(disks: readonly JournalDisk[]): Promise<void> {
+    this.#assertAccepting();
+    const { reason } = mergeDisks(this.#disks, disks);
+    if (reason !== undefined && !this.#resyncSubmitted.required)
+      this.#resyncSubmitted = { required: true, reason };
+    await this.#submit(async () => ({
+      done: this.#operate(async () => await this.#changeDisks(disks)),
+    })).then(({ done }) => done);
+  }
+
+  async requireResync(reason: ResyncReason): Promise<void> {
+    this.#assertAccepting();
+    this.#resyncSubmitted = { required: true, reason };
+    await this.#submit(async () => ({
+      done: this.#operate(async () => {
+        this.#resync = { required: true, reason };
+        await this.#checkpoint();
+      }),
+    })).then(({ done }) => done);
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ life of it
+
+  /** A log entry of an earlier life, in order; before `start`. */
+  async replay(entry: BacklogEntry, records: readonly JournalRecord[]): Promise<void> {
+    const lastLsn = entry.firstLsn + BigInt(entry.count) - 1n;
+    if (lastLsn > this.#state.uploaded.lsn) this.#backlog.add(entry);
+    if (lastLsn <= this.#state.table.lsn && lastLsn <= this.#state.uploaded.lsn) return;
+    for (const [i, record] of records.entries()) {
+      const lsn = entry.firstLsn + BigInt(i);
+      if (record.kind === RecordKind.Barrier) {
+        const { timeMs, consistency } = record.barrier;
+        if (lsn > this.#state.table.lsn) this.#applyBarrier({ lsn, timeMs, consistency });
+      } else if (lsn > this.#state.table.lsn) this.#apply(record, lsn);
+      else this.#markPending(record, lsn);
+    }
+    for (const table of this.#tables.values()) await table.relieve();
+    this.#appliedLsn = maxLsn(this.#appliedLsn, lastLsn);
+  }
+
+  /** The segment that an earlier life sealed covers the backlog up to this LSN. */
+  expectSealed(lastLsn: Lsn): void {
+    this.#backlog.endCutAt(lastLsn);
+  }
+
+  start(waiting: SealedSegment | undefined): void {
+    this.#nextLsn = this.#appliedLsn + 1n;
+    this.#resyncSubmitted = this.#resync;
+    const { seq, digest, lsn } = this.#state.uploaded;
+    this.#uploader.start({ seq, digest, lsn }, waiting);
+  }
+
+  /** Syncs the tables, so that the log before this moment is needed by the upload alone. */
+  async checkpoint(): Promise<void> {
+    if (this.#stopped === undefined) await this.#operate(() => this.#checkpoint());
+  }
+
+  onUploaded(callback: (positions: JournalPositions) => void): () => void {
+    this.#uploadedListeners.add(callback);
+    return () => this.#uploadedListeners.delete(callback);
+  }
+
+  onFenced(callback: (fenced: Fenced) => void): () => void {
+    this.#fencedListeners.add(callback);
+    return () => this.#fencedListeners.delete(callback);
+  }
+
+  async close(): Promise<void> {
+    await this.#end({ drop: false });
+  }
+
+  async drop(): Promise<void> {
+    await this.#end({ drop: true });
+  }
+
+  /** The cache's disk failed: no more promises. */
+  stop(error: JournalError): void {
+    this.#stopped ??= error;
+    this.#ending.abort();
+  }
+
+  async #end(options: { drop: boolean }): Promise<void> {
+    const failed = this.#stopped?.code === 'CacheFailed';
+    if (this.#stopped?.code === 'JournalClosed') return;
+    this.#stopped = new JournalError(
+      'JournalClosed',
+      `The journal of ${this.machineId} is closed.`,
+    );
+    this.#ending.abort();
+    await this.#uploader.close();
+    await this.#submitted.catch(() => {});
+    await this.#operations.catch(() => {});
+    if (!failed && !options.drop) await this.#checkpoint().catch(() => {});
+    await this.#stateWrites.catch(() => {});
+    for (const table of this.#tables.values()) await table.close().catch(() => {});
+    await this.#deps.onClosed(options);
+  }
+
+  // ----------------------------------------------------------------------------------------------------------------- queues
+
+  /** Runs `begin` when everything submitted before has been handed on; what it starts may still be under way afterwards. */
+  #submit<T>(begin: () => Promise<T>): Promise<T> {
+    const result = this.#submitted.then(begin);
+    this.#submitted = result.catch(() => {});
+    return result;
+  }
+
+  /** Runs `act` after every operation before it. */
+  #operate<T>(act: () => Promise<T>): Promise<T> {
+    const result = this.#operations.then(act);
+    this.#operations = result.catch(() => {});
+    return result;
+  }
+
+  async #journal(
+    entry: { firstLsn: Lsn; count: number; payload: Uint8Array; barrier: undefined },
+    apply: (entry: { firstLsn: Lsn }) => void,
+  ): Promise<void> {
+    const { done } = await this.#submit(async () => {
+      this.#waiting += 1;
+      try {
+        await this.#deps.waitForSpace(this.#ending.signal);
+      } finally {
+        this.#waiting -= 1;
+      }
+      this.#assertAccepting();
+      return { done: this.#toLog(entry, () => apply(entry)) };
+    });
+    await done;
+  }
+
+  /** Hands an entry to the log now; it takes effect when it is durable and everything before it has. */
+  #toLog(
+    entry: {
+      firstLsn: Lsn;
+      count: number;
+      payload: Uint8Array;
+      barrier: BarrierSummary | undefined;
+    },
+    apply: () => void,
+  ): Promise<void> {
+    const { machineId } = this;
+    const { incarnation } = this.#state;
+    const durable = this.#deps.log.append({ machineId, incarnation, ...entry });
+    durable.catch(() => {});
+    return this.#operate(async () => {
+      const place = await durable;
+      const lastLsn = entry.firstLsn + BigInt(entry.count) - 1n;
+      apply();
+      this.#appliedLsn = lastLsn;
+      this.#deps.onJournaled({ machineId, incarnation, firstLsn: entry.firstLsn, lastLsn, place });
+      const payloadLength = entry.payload.length;
+      this.#backlog.add({ ...entry, machineId, incarnation, payloadLength, place });
+      await this.#onDisk(async () => {
+        for (const table of this.#tables.values()) await table.relieve();
+      });
+    });
+  }
+
+  /** A failure of the cache's disk is not this machine's alone. */
+  async #onDisk<T>(act: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      if (!(error instanceof JournalError))
+        this.#deps.onFailed(error instanceof Error ? error : new Error(String(error)));
+      throw error;
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------------------------- effects
+
+  #apply(record: JournalRecord, lsn: Lsn): void {
+    this.#resync = resyncAfter(record, this.#resync);
+    if (record.kind !== RecordKind.Data) return;
+    const table = this.#tables.get(record.disk);
+    // Replayed records may be older than a change of the disks.
+    if (table === undefined || record.leaf >= table.leaves) return;
+    table.set(record.leaf, record.leafHash, record.blockMask === WHOLE_LEAF);
+    this.#markPending(record, lsn);
+  }
+
+  #markPending(record: JournalRecord, lsn: Lsn): void {
+    if (record.kind !== RecordKind.Data || lsn <= this.#state.uploaded.lsn) return;
+    this.#tables.get(record.disk)?.setPending(record.leaf);
+  }
+
+  #applyBarrier(barrier: BarrierSummary): void {
+    for (const table of this.#tables.values()) table.settleAll();
+    this.#lastBarrier = barrier;
+  }
+
+  async #makeBarrier(request: BarrierRequest): Promise<Barrier> {
+    return await this.#onDisk(async () => {
+      const disks = [];
+      for (const { index, sizeBytes } of request.disks) {
+        const table = this.#tables.get(index) as LeafTable;
+        disks.push({ index, sizeBytes, root: await table.root() });
+      }
+      const earliest = this.#lastBarrier === undefined ? 0 : this.#lastBarrier.timeMs + 1;
+      return {
+        timeMs: Math.max(request.timeMs, earliest),
+        consistency: request.consistency,
+        disks,
+        freezeMs: request.freezeMs,
+        ...(request.final === undefined ? {} : { final: request.final }),
+      };
+    });
+  }
+
+  /** The state first: whatever a crash leaves of the tables, the next open makes them fit what the state says. */
+  async #changeDisks(disks: readonly JournalDisk[]): Promise<void> {
+    const merged = mergeDisks(this.#disks, disks);
+    this.#disks = merged.disks;
+    if (merged.reason !== undefined && !this.#resync.required)
+      this.#resync = { required: true, reason: merged.reason };
+    await this.#checkpoint();
+    await this.#onDisk(() =>
+      fitTables(this.#deps.disk, {
+        machineId: this.machineId,
+        tables: this.#tables,
+        disks: this.#disks,
+      }),
+    );
+  }
+
+  async #checkpoint(): Promise<void> {
+    await this.#onDisk(async () => {
+      for (const table of this.#tables.values()) await table.sync();
+      const table = {
+        lsn: this.#appliedLsn,
+        resync: this.#resync,
+        ...(this.#lastBarrier === undefined ? {} : { lastBarrier: this.#lastBarrier }),
+      };
+      await this.#writeState({ table, disks: [...this.#disks.values()] });
+    });
+    this.#deps.onSettled();
+  }
+
+  /** In order; takes effect in memory once durable. */
+  #writeState(change: Partial<MachineState>): Promise<void> {
+    const written = this.#stateWrites.then(async () => {
+      const state = { ...this.#state, ...change };
+      await writeMachineState(this.#deps.disk, state);
+      this.#state = state;
+    });
+    this.#stateWrites = written.catch(() => {});
+    return written;
+  }
+
+  // ----------------------------------------------------------------------------------------------------------------- upload
+
+  async #onCommitted(sealed: SealedSegment): Promise<void> {
+    const { seq, lastLsn, barriers } = sealed.header;
+    const before = this.#state.uploaded;
+    const barrier = barriers.at(-1) ?? before.barrier;
+    const appBarrier =
+      barriers.findLast(({ consistency }) => consistency === 'App') ?? before.appBarrier;
+    await this.#writeState({
+      uploaded: {
+        seq,
+        digest: sealed.digest,
+        lsn: lastLsn,
+        ...(barrier === undefined ? {} : { barrier }),
+        ...(appBarrier === undefined ? {} : { appBarrier }),
+      },
+    });
+    this.#backlog.removeThrough(lastLsn);
+    this.#rotatePending(lastLsn);
+    await this.#deps.disk.remove(sealed.path);
+    this.#deps.onSettled();
+    const positions = this.positions();
+    for (const listener of this.#uploadedListeners) listener(positions);
+  }
+
+  #rotatePending(uploadedLsn: Lsn): void {
+    const all = uploadedLsn >= this.#appliedLsn;
+    const markReached = this.#pendingMark === undefined || uploadedLsn >= this.#pendingMark;
+    if (!all && !markReached) return;
+    for (const table of this.#tables.values()) {
+      table.clearPending(all ? 'all' : 'beforeMark');
+      if (!all) table.markPending();
+    }
+    this.#pendingMark = all ? undefined : this.#appliedLsn;
+  }
+
+  #onFenced(fenced: Fenced): void {
+    this.#fenced = fenced;
+    this.#stopped ??= fencedError(this.machineId, fenced);
+    this.#ending.abort();
+    for (const listener of this.#fencedListeners) listener(fenced);
+  }
+
+  /** The next open begins again from the vault; until then nothing is accepted. */
+  #onDamaged(error: Error): void {
+    this.#deps.logger.error(
+      { machineId: this.machineId, cause: errorMessage(error) },
+      'the cache lost journaled data of this machine; it begins again from the vault, with a resync',
+    );
+    this.#writeState({ distrusted: errorMessage(error) }).then(
+      () => this.#deps.onFailed(error),
+      () => this.#deps.onFailed(error),
+    );
+  }
+
+  // ----------------------------------------------------------------------------------------------------------------- checks
+
+  #assertAccepting(): void {
+    if (this.#stopped !== undefined) throw this.#stopped;
+  }
+
+  #assertNext(lsn: Lsn): void {
+    if (lsn !== this.#nextLsn)
+      throw new JournalError(
+        'LsnGap',
+        `Machine ${this.machineId} sent LSN ${lsn}; ${this.#nextLsn} is next. The agent must go on from what Welcome says.`,
+      );
+  }
+
+  #checkDisks(disks: readonly { index: number; sizeBytes: number }[]): void {
+    for (const { index, sizeBytes } of disks) {
+      const disk = this.#disks.get(index);
+      if (disk === undefined)
+        throw new JournalError('DiskUnknown', `Machine ${this.machineId} has no disk ${index}.`);
+      if (disk.sizeBytes !== sizeBytes)
+        throw new JournalError(
+          'DiskSizeMismatch',
+          `The barrier says that disk ${disk.name} has ${sizeBytes} bytes; it is known with ${disk.sizeBytes}. A resync follows a change of size.`,
+        );
+    }
+    if (disks.length !== this.#disks.size)
+      throw new JournalError(
+        'DiskUnknown',
+        `The barrier names ${disks.length} disks; machine ${this.machineId} has ${this.#disks.size}.`,
+      );
+  }
+}
+
+function resyncAfter(
+  record: JournalRecord,
+  before: MachineState['table']['resync'],
+): MachineState['table']['resync'] {
+  if (record.kind === RecordKind.ResyncBegin) {
+    const reason = resyncReasonSchema.safeParse(record.reason);
+    return { required: true, reason: reason.success ? reason.data : 'Manual' };
+  }
+  return record.kind === RecordKind.ResyncEnd ? { required: false } : before;
+}

@@ -1,0 +1,130 @@
+/**
+ * A machine's local state on the cache disk: `machines/<machineId>/state.json`, replaced durably. What it says plus a replay of the log
+ * after it is what was true when the process died.
+ */
+import { z } from 'zod';
+import { errorCode, FarshoreError } from '../../platform/errors.ts';
+import type { Disk } from '../../platform/ports.ts';
+import { dnsLabel, machineIdSchema, resyncReasonSchema } from '../../vault/documents.ts';
+
+export const MACHINES_DIRECTORY = 'machines';
+const STATE_VERSION = 1;
+const STATE_SIZE_MAX = 1 << 20;
+
+const position = z.codec(z.string().regex(/^(0|[1-9][0-9]{0,18})$/), z.bigint().nonnegative(), {
+  decode: (text) => BigInt(text),
+  encode: (value) => value.toString(),
+});
+const barrier = z.object({
+  lsn: position,
+  timeMs: z.number().int().nonnegative(),
+  consistency: z.enum(['Crash', 'App']),
+});
+
+const machineStateSchema = z.object({
+  version: z.literal(STATE_VERSION),
+  machineId: machineIdSchema,
+  /** Log entries of another incarnation are not this journal's. */
+  incarnation: position,
+  /** Log files with lower numbers hold nothing of this incarnation. */
+  sinceFile: z.number().int().nonnegative(),
+  writerEpoch: z.number().int().positive(),
+  /** Claimed, and the tables are being made from the vault: nothing here counts until it is Ready. */
+  phase: z.enum(['Rebuilding', 'Ready']),
+  /** Why local data can't be believed any more; the next open begins again from the vault, with a resync. */
+  distrusted: z.string().optional(),
+  uploaded: z.object({
+    seq: z.number().int().min(-1),
+    digest: z.string().regex(/^[0-9a-f]{64}$/),
+    lsn: position,
+    barrier: barrier.optional(),
+    appBarrier: barrier.optional(),
+  }),
+  /** As of this LSN the leaf tables are synced; replay begins after it. */
+  table: z.object({
+    lsn: position,
+    resync: z.union([
+      z.object({ required: z.literal(false) }),
+      z.object({ required: z.literal(true), reason: resyncReasonSchema }),
+    ]),
+    lastBarrier: barrier.optional(),
+  }),
+  disks: z
+    .array(
+      z.object({
+        index: z.number().int().min(0).max(63),
+        name: dnsLabel,
+        sizeBytes: z.number().int().nonnegative(),
+      }),
+    )
+    .max(64),
+});
+export type MachineState = z.infer<typeof machineStateSchema>;
+
+export function machineDirectory(machineId: string): string {
+  return `${MACHINES_DIRECTORY}/${machineId}`;
+}
+
+/** `unreadable` when there is something that is no state; it is as good as none, but worth a log line. */
+export async function readMachineState(
+  disk: Disk,
+  machineId: string,
+): Promise<MachineState | 'missing' | 'unreadable'> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readSmallFile(disk, `${machineDirectory(machineId)}/state.json`);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return 'missing';
+    throw error;
+  }
+  try {
+    const json: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    const state = machineStateSchema.parse(json);
+    return state.machineId === machineId ? state : 'unreadable';
+  } catch {
+    return 'unreadable';
+  }
+}
+
+/** Durable when it resolves; a crash leaves the old one or the new one. Calls for one machine must not overlap. */
+export async function writeMachineState(disk: Disk, state: MachineState): Promise<void> {
+  const directory = machineDirectory(state.machineId);
+  const text = JSON.stringify(z.encode(machineStateSchema, state));
+  await replaceFile(disk, {
+    directory,
+    name: 'state.json',
+    bytes: new TextEncoder().encode(text),
+  });
+}
+
+/** temp, fsync, rename, fsync directory. */
+export async function replaceFile(
+  disk: Disk,
+  file: { directory: string; name: string; bytes: Uint8Array },
+): Promise<void> {
+  const target = file.directory === '.' ? file.name : `${file.directory}/${file.name}`;
+  const temporary = `${target}.tmp`;
+  const handle = await disk.open(temporary, 'create');
+  try {
+    await handle.truncate(0);
+    await handle.write(file.bytes, 0);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await disk.rename({ from: temporary, to: target });
+  await disk.syncDirectory(file.directory);
+}
+
+export async function readSmallFile(disk: Disk, path: string): Promise<Uint8Array> {
+  const handle = await disk.open(path, 'read');
+  try {
+    const size = await handle.size();
+    if (size > STATE_SIZE_MAX)
+      throw new FarshoreError('CacheUnreadable', `Cache file ${path} is ${size} bytes long.`);
+    const bytes = new Uint8Array(size);
+    return bytes.subarray(0, await handle.read(bytes, 0));
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * Sealed segments on the cache disk, `machines/<machineId>/<seq>-<digest>.seg`: final bytes, durable before the vault first hears of
+ * them, so that every try, also one after a restart, has the same ones.
+ */
+import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
+import type { Disk, ObjectSource } from '../../platform/ports.ts';
+import { machineDirectory } from './machineState.ts';
+import { decodeSegmentHeader, SEGMENT_HEADER_MAX, type SegmentHeader } from './segment.ts';
+import type { SegmentCodec } from './segmentCodec.ts';
+import { writeSegment } from './segmentWriter.ts';
+
+const SEGMENT_FILE = /^(\d{12})-([0-9a-f]{64})\.seg$/;
+const READ_SIZE = 1 << 20;
+/** A smaller segment is given to the store as bytes. */
+const STREAM_ABOVE = 1 << 20;
+
+export interface SealedSegment {
+  header: SegmentHeader;
+  digest: string;
+  sizeBytes: number;
+  path: string;
+}
+
+/** Seals into a file of its own; durable, under its name, when it resolves. */
+export async function sealToFile(
+  deps: { disk: Disk; codec: SegmentCodec },
+  segment: { header: SegmentHeader; dataKey: Uint8Array; plain: AsyncIterable<Uint8Array> },
+): Promise<SealedSegment> {
+  const directory = machineDirectory(segment.header.machineId);
+  const number = String(segment.header.seq).padStart(12, '0');
+  const temporary = `${directory}/${number}.sealing`;
+  const file = await deps.disk.open(temporary, 'create');
+  let written: { digest: string; sizeBytes: number };
+  try {
+    await file.truncate(0);
+    let offset = 0;
+    written = await writeSegment({
+      ...segment,
+      codec: deps.codec,
+      write: async (bytes) => {
+        await file.write(bytes, offset);
+        offset += bytes.length;
+      },
+    });
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  const path = `${directory}/${number}-${written.digest}.seg`;
+  await deps.disk.rename({ from: temporary, to: path });
+  await deps.disk.syncDirectory(directory);
+  return { header: segment.header, ...written, path };
+}
+
+/** The body for a put; opened again for every try. */
+export async function sealedBody(
+  disk: Disk,
+  sealed: SealedSegment,
+): Promise<Uint8Array | ObjectSource> {
+  if (sealed.sizeBytes > STREAM_ABOVE)
+    return {
+      size: sealed.sizeBytes,
+      open: () => Readable.from(readFile(disk, sealed.path), { objectMode: false }),
+    };
+  const file = await disk.open(sealed.path, 'read');
+  try {
+    const bytes = new Uint8Array(sealed.sizeBytes);
+    await file.read(bytes, 0);
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Names and sequence numbers of a machine's sealed files. */
+export async function listSealed(
+  disk: Disk,
+  machineId: string,
+): Promise<{ name: string; seq: number; digest: string }[]> {
+  const found: { name: string; seq: number; digest: string }[] = [];
+  for (const name of await disk.list(machineDirectory(machineId))) {
+    const match = SEGMENT_FILE.exec(name);
+    if (match?.[1] !== undefined && match[2] !== undefined)
+      found.push({ name, seq: Number(match[1]), digest: match[2] });
+  }
+  return found;
+}
+
+/** A sealed file of an earlier life; undefined when its bytes are not those that its name promises. */
+export async function readSealed(
+  disk: Disk,
+  options: { machineId: string; name: string; digest: string },
+): Promise<SealedSegment | undefined> {
+  const path = `${machineDirectory(options.machineId)}/${options.name}`;
+  const hash = createHash('sha256');
+  let start = new Uint8Array(0);
+  let sizeBytes = 0;
+  for await (const piece of readFile(disk, path)) {
+    hash.update(piece);
+    if (sizeBytes === 0) start = piece.slice(0, SEGMENT_HEADER_MAX);
+    sizeBytes += piece.length;
+  }
+  if (hash.digest('hex') !== options.digest) return undefined;
+  const header = decodeSegmentHeader(start, path);
+  return { header, digest: options.digest, sizeBytes, path };
+}
+
+async function* readFile(disk: Disk, path: string): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const file = await disk.open(path, 'read');
+  try {
+    for (let offset = 0; ; ) {
+      const buffer = new Uint8Array(READ_SIZE);
+      const read = await file.read(buffer, offset);
+      if (read === 0) return;
+      offset += read;
+      yield buffer.subarray(0, read);
+    }
+  } finally {
+    await file.close();
+  }
+}
