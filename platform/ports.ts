@@ -255,7 +255,7 @@ export interface ObjectStore {
     body: Uint8Array | ObjectSource,
     options?: { signal?: AbortSignal },
   ): Promise<{ outcome: 'created'; etag: string } | { outcome: 'exists' }>;
-  /** Replaces the version with this ETag, atomically. */
+  /** Replaces the version with this ETag, atomically. A conflict with our own try, whose answer was lost, is told as replaced. */
   replace(
     key: string,
     body: Uint8Array,
@@ -291,7 +291,10 @@ export interface PageRange {
   length: number;
 }
 
-/** Page blobs under the same container: replicas and their hash tables. Offsets and lengths are multiples of 512. */
+/**
+ * Page blobs under the same container: replicas and their hash tables. Offsets and lengths are multiples of 512. Metadata names are
+ * lower-case letters, digits and `_`.
+ */
 export interface PageBlobStore {
   create(
     key: string,
@@ -303,7 +306,10 @@ export interface PageBlobStore {
   fence(key: string, options: { sequenceNumber: number; leaseSeconds: number }): Promise<PageFence>;
   renew(key: string, fence: PageFence): Promise<void>;
   release(key: string, fence: PageFence): Promise<void>;
-  /** At most 4 MiB. */
+  /**
+   * At most 4 MiB. A write or clear that rejects with VaultUnreachable may still land, later and out of order: fence again with a
+   * higher sequence number before going on. It is never sent twice behind the caller's back.
+   */
   write(key: string, bytes: Uint8Array, offset: number, fence: PageFence): Promise<void>;
   clear(key: string, range: PageRange, fence: PageFence): Promise<void>;
   read(key: string, range: PageRange, options?: { snapshot?: string }): Promise<Uint8Array>;

@@ -21,6 +21,9 @@ export interface BlobPatience {
 
 export const defaultPatience: BlobPatience = { stallMs: 30_000, totalMs: 60_000 };
 
+/** What the kernel may hold of a body that we think sent; on a slow link it drains long after our last progress. */
+const SEND_BUFFER = 4 << 20;
+
 const BACKOFF_FIRST_MS = 200;
 const BACKOFF_MAX_MS = 10_000;
 
@@ -37,6 +40,8 @@ export interface BlobTry {
 
 export interface BlobCall extends BlobCallName {
   signal?: AbortSignal | undefined;
+  /** Size of the body that is sent. */
+  sends?: number;
   /** `ifNotDone`: only while the service certainly did nothing. A page write whose try may still land must not be sent again. */
   retry?: 'always' | 'ifNotDone';
 }
@@ -93,19 +98,22 @@ export class BlobCalls {
       reason ??= error;
       controller.abort();
     };
-    const { stallMs } = this.#patience;
+    // A full buffer may take as long again: 128 KiB/s with the default patience.
+    const buffered = Math.min(call.sends ?? 0, SEND_BUFFER) / SEND_BUFFER;
+    const stallMs = this.#patience.stallMs * (1 + buffered);
     const onStall = () =>
       fail(
         new StoreError(
           'VaultUnreachable',
-          `${call.operation} ${call.object} in ${this.account} got no answer: nothing moved for ${stallMs / 1000} s. Check the network between here and the storage account.`,
+          `${call.operation} ${call.object} in ${this.account} got no answer: nothing moved for ${Math.ceil(stallMs / 1000)} s. Check the network between here and the storage account.`,
         ),
       );
-    let timer = setTimeout(onStall, stallMs);
+    const timer = setTimeout(onStall, stallMs);
     const progress = () => {
-      clearTimeout(timer);
-      timer = setTimeout(onStall, stallMs);
+      // A progress report may come after the try has ended; refreshing then would start the timer again.
+      if (!ended) timer.refresh();
     };
+    let ended = false;
     const onAbort = () => fail(call.signal?.reason);
     call.signal?.addEventListener('abort', onAbort, { once: true });
     try {
@@ -114,6 +122,7 @@ export class BlobCalls {
       // What the SDK throws on abort says only that it was aborted.
       throw reason ?? error;
     } finally {
+      ended = true;
       clearTimeout(timer);
       call.signal?.removeEventListener('abort', onAbort);
     }

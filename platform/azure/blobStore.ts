@@ -73,7 +73,8 @@ export class AzureBlobStore implements ObjectStore {
     body: Uint8Array | ObjectSource,
     options: { signal?: AbortSignal } = {},
   ): Promise<{ outcome: 'created'; etag: string } | { outcome: 'exists' }> {
-    const call = { operation: 'Creating', object: key, signal: options.signal };
+    const sends = body instanceof Uint8Array ? body.length : body.size;
+    const call = { operation: 'Creating', object: key, signal: options.signal, sends };
     return await this.#call(call, async (context) => {
       try {
         const etag = await this.#upload(key, body, context, { ifNoneMatch: '*' });
@@ -98,7 +99,8 @@ export class AzureBlobStore implements ObjectStore {
     body: Uint8Array,
     condition: { etag: string },
   ): Promise<{ outcome: 'replaced'; etag: string } | { outcome: 'conflict' }> {
-    return await this.#call({ operation: 'Replacing', object: key }, async (context) => {
+    const call = { operation: 'Replacing', object: key, sends: body.length };
+    return await this.#call(call, async (context) => {
       try {
         const etag = await this.#upload(key, body, context, { ifMatch: condition.etag });
         return { outcome: 'replaced', etag } as const;
@@ -116,7 +118,8 @@ export class AzureBlobStore implements ObjectStore {
   }
 
   async put(key: string, body: Uint8Array): Promise<{ etag: string }> {
-    return await this.#call({ operation: 'Writing', object: key }, async (context) => ({
+    const call = { operation: 'Writing', object: key, sends: body.length };
+    return await this.#call(call, async (context) => ({
       etag: await this.#upload(key, body, context, {}),
     }));
   }

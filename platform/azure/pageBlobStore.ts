@@ -138,7 +138,12 @@ export class AzurePageBlobStore implements PageBlobStore {
 
   async write(key: string, bytes: Uint8Array, offset: number, fence: PageFence): Promise<void> {
     checkPageRange(key, { offset, length: bytes.length }, PAGE_WRITE_MAX);
-    const call = { operation: 'Writing to', object: key, retry: 'ifNotDone' as const };
+    const call = {
+      operation: 'Writing to',
+      object: key,
+      sends: bytes.length,
+      retry: 'ifNotDone' as const,
+    };
     await this.#call(call, async (context) => {
       await withBody(bytes, context, async (body, size) =>
         this.#blob(key).uploadPages(body, offset, size, {

@@ -19,9 +19,9 @@ export interface Azurite {
   pid: number | undefined;
   /** Ends it in order, and removes its directory when it made that itself. Safe to call again. */
   stop(): Promise<void>;
-  /** SIGKILL, keeping its data. */
+  /** SIGKILL. It saves its index every few seconds, so what came last is lost: no test of durability. */
   kill(): Promise<void>;
-  /** Starts it again on the same port with the same data, after `kill` or a `stop` with a given directory. */
+  /** Ends it in order if it runs, and starts it on the same port with the same data. */
   restart(): Promise<void>;
 }
 
@@ -69,7 +69,7 @@ export async function startAzurite(
     },
     kill: async () => server.end('SIGKILL'),
     restart: async () => {
-      await server.end('SIGKILL');
+      await server.end('SIGTERM');
       await server.start();
     },
   };
