@@ -119,6 +119,7 @@ export async function answer(
     vaultLayout.enrolmentAnswer(id),
     encodeDocument(enrolmentAnswerSchema, document),
   );
+  vault.observation.noteAnswered(id);
 }
 
 export function acceptance(options: {

@@ -114,6 +114,11 @@ export class VaultObservation {
     return [...this.#catalog.values()].map((held) => held.value);
   }
 
+  /** Answered just now: not asked about again before the next reading. */
+  noteAnswered(id: string): void {
+    this.#pending = this.#pending.filter((pending) => pending.id !== id);
+  }
+
   /** What we have just written is known at once, not at the next reading. */
   noteCatalog(written: { document: CatalogDocument; etag: string }): void {
     const key = vaultLayout.catalog(written.document.machineId);

@@ -121,13 +121,14 @@ describe('StatusWriter', () => {
     expect(cached().status?.conditions?.length).toBe(1);
   });
 
-  it('does not take a namesake for the object', async () => {
+  it('tells when the object has gone, or another has its name, which then states its own status', async () => {
     const before = cached();
     await kube.remove(type, { namespace: 'n', name: 'm' });
     expect(await write(before, [ready('True')])).toEqual({ outcome: 'gone' });
     kube.seed(type, machine());
     expect(await write(before, [ready('True')])).toEqual({ outcome: 'gone' });
-    expect(cached().status).toBeUndefined();
+    expect(await write(cached(), [ready('False')])).toEqual({ outcome: 'written' });
+    expect(cached().status?.conditions).toMatchObject([{ status: 'False' }]);
   });
 
   it('spends at most 50 writes a second, and lets changed conditions wait rather than be lost', async () => {

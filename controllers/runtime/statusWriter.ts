@@ -64,8 +64,7 @@ export class StatusWriter {
 
   /**
    * Makes the object's status be this one. `object` is the cached one that the status was computed from. Fields of `promptly`
-   * are written at once when they change, as conditions are. Throws KubeError, of which Conflict (another object of this name)
-   * is told as `gone`.
+   * are written at once when they change, as conditions are. Throws KubeError; NotFound is told as `gone`.
    */
   async write<Status extends object>(
     type: ResourceType,
@@ -111,10 +110,12 @@ export class StatusWriter {
       const answer = await this.#deps.client.applyStatus<WithStatus>(type, {
         apiVersion: apiVersionOf(type),
         kind: type.kind,
-        // With the uid, a namesake that was made meanwhile is not mistaken for this object.
-        metadata: { name, uid, ...(namespace === undefined ? {} : { namespace }) },
+        metadata: { name, ...(namespace === undefined ? {} : { namespace }) },
         status,
       });
+      // The API server ignores a uid in an apply of the status. A namesake that was made meanwhile has now our status, until its
+      // own reconcile, which its appearance has caused, states its own.
+      if (answer.metadata.uid !== object.metadata.uid) return this.#gone(uid);
       const nowMs = this.#deps.clock.monotonic();
       this.#remember(uid, {
         status,
@@ -123,10 +124,14 @@ export class StatusWriter {
       });
       return { outcome: 'written' };
     } catch (error) {
-      if (!isKubeError(error, 'NotFound', 'Conflict')) throw error;
-      this.#written.delete(uid);
-      return { outcome: 'gone' };
+      if (isKubeError(error, 'NotFound')) return this.#gone(uid);
+      throw error;
     }
+  }
+
+  #gone(uid: string): StatusOutcome {
+    this.#written.delete(uid);
+    return { outcome: 'gone' };
   }
 
   #remember(uid: string, written: Written): void {

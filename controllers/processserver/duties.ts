@@ -1,0 +1,74 @@
+/** Gathers what a process server's replicas must do: machines, their catalog entries, their policies. */
+import type { ProcessServer, ProtectedVM, ReplicationPolicy } from '../../crds/index.ts';
+import { durationSeconds, type Environment, isDeleted, namespaceOf } from '../environment.ts';
+import type { OpenVault } from '../openvaults/openVaults.ts';
+import type { MachineIntent, MachinePolicy } from './assignments.ts';
+
+export interface Duties {
+  /** Of each replica. */
+  machines: Map<string, MachineIntent[]>;
+  /** Machines that name this process server and of which too little is known, or that run in Azure: what a list says of them stays. */
+  keep: Set<string>;
+  /** Where agents reach the owner of a machine: machineId → replica. */
+  owners: Map<string, string>;
+}
+
+/** All machines that name the process server and are not being deleted. Pure but for reading caches. */
+export function gatherDuties(
+  environment: Pick<Environment, 'caches'>,
+  vault: OpenVault,
+  options: { server: ProcessServer; replicas: ReadonlySet<string> },
+): Duties {
+  const { server, replicas } = options;
+  const { caches } = environment;
+  const namespace = namespaceOf(server);
+  const duties: Duties = { machines: new Map(), keep: new Set(), owners: new Map() };
+  for (const machine of caches.machines.list()) {
+    const named =
+      namespaceOf(machine) === namespace &&
+      machine.spec.processServerRef.name === server.metadata.name;
+    const machineId = machine.status?.machineId;
+    if (!named || isDeleted(machine) || machineId === undefined) continue;
+    const catalog = vault.observation.catalog(machineId);
+    const policy = caches.policies.get(`${namespace}/${machine.spec.policyRef.name}`);
+    const replica = catalog?.processServer;
+    if (replica !== undefined && replicas.has(replica)) duties.owners.set(machineId, replica);
+    // A failover that took the disks raised the epoch to seal the journal with: no process server may ever be given that one.
+    const inAzure = catalog?.activeSide === 'Azure';
+    if (catalog === undefined || policy === undefined || replica === undefined || inAzure)
+      duties.keep.add(machineId);
+    else if (replicas.has(replica)) {
+      const intents = duties.machines.get(replica) ?? [];
+      intents.push(intentOf({ machine, catalog, policy }));
+      duties.machines.set(replica, intents);
+    }
+  }
+  return duties;
+}
+
+function intentOf(input: {
+  machine: ProtectedVM;
+  catalog: MachineIntent['catalog'];
+  policy: ReplicationPolicy;
+}): MachineIntent {
+  const { machine, catalog, policy } = input;
+  const { paused, resyncRequest } = machine.spec;
+  return {
+    catalog,
+    paused,
+    policy: policyOf(policy),
+    ...(resyncRequest === undefined ? {} : { resyncToken: resyncRequest.token }),
+  };
+}
+
+export function policyOf(policy: ReplicationPolicy): MachinePolicy {
+  const { crashConsistentInterval, appConsistentInterval, hooks } = policy.spec;
+  return {
+    crashConsistentSeconds: durationSeconds(crashConsistentInterval),
+    appConsistentSeconds:
+      appConsistentInterval === undefined ? 0 : durationSeconds(appConsistentInterval),
+    ...(hooks === undefined
+      ? {}
+      : { hooks: { directory: hooks.directory, timeoutSeconds: durationSeconds(hooks.timeout) } }),
+  };
+}

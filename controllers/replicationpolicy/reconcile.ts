@@ -1,0 +1,49 @@
+/** ReplicationPolicy: counts who follows it. What it says reaches machines through their own controllers. */
+import { farshoreTypes, type ReplicationPolicyStatus } from '../../crds/index.ts';
+import { type Environment, namespaceOf } from '../environment.ts';
+import type { ReconcileContext, ReconcileResult } from '../runtime/controller.ts';
+import type { ObjectKey } from '../runtime/objectKey.ts';
+import { showPolicy } from './status.ts';
+
+const type = farshoreTypes.replicationPolicy;
+const LOOK_AGAIN_MS = 60_000;
+
+export class ReplicationPolicyReconciler {
+  readonly #environment: Environment;
+
+  constructor(environment: Environment) {
+    this.#environment = environment;
+  }
+
+  async reconcile(key: ObjectKey, context: ReconcileContext): Promise<ReconcileResult> {
+    const { caches, figures, status } = this.#environment;
+    const resource = caches.policies.get(key);
+    if (resource === undefined) return {};
+    const namespace = namespaceOf(resource);
+    const followers = new Set(
+      caches.machines
+        .list()
+        .filter(
+          (one) =>
+            namespaceOf(one) === namespace && one.spec.policyRef.name === resource.metadata.name,
+        )
+        .map((one) => one.metadata.name),
+    );
+    const rpoSeconds: number[] = [];
+    for (const machine of figures.machines) {
+      const { durableMs } = machine.figures;
+      if (machine.namespace === namespace && followers.has(machine.name) && durableMs !== undefined)
+        rpoSeconds.push(Math.max(0, Math.floor((machine.figures.vaultNow() - durableMs) / 1000)));
+    }
+    const shown = showPolicy({ machines: followers.size, rpoSeconds });
+    const written = await status.write<ReplicationPolicyStatus>(
+      type,
+      resource,
+      { ...shown.status, conditions: shown.conditions },
+      { signal: context.signal, promptly: ['machines'] },
+    );
+    return {
+      requeueAfterMs: written.outcome === 'deferred' ? written.retryAfterMs : LOOK_AGAIN_MS,
+    };
+  }
+}
