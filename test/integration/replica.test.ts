@@ -1,0 +1,300 @@
+/** Replicas and the applier's process against a real blob service, checked byte for byte and by QEMU's own reading of the VHDs. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { listPoints, readPoints } from '../../dataplane/journal/points.ts';
+import { Replica } from '../../dataplane/journal/replica.ts';
+import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
+import {
+  ensureVaultContainer,
+  openVaultStores,
+  type VaultStores,
+} from '../../platform/azure/vaultStores.ts';
+import { systemClock } from '../../platform/node/clock.ts';
+import { systemRandom } from '../../platform/node/random.ts';
+import { certificateRequestDer } from '../../vault/authority.ts';
+import {
+  applierStatusSchema,
+  catalogDocumentSchema,
+  decodeDocument,
+  encodeDocument,
+  enrolmentAnswerSchema,
+  enrolmentRequestSchema,
+  type PointDocument,
+} from '../../vault/documents.ts';
+import { answerMac, tokenKey } from '../../vault/enrolmentProof.ts';
+import { boxContext, decodePublicKey, sealKeyForAll } from '../../vault/keys.ts';
+import { vaultLayout } from '../../vault/layout.ts';
+import { silentLogger } from '../fakes/silentLogger.ts';
+import { problemsOfPoint } from '../replica/checkPoint.ts';
+import { type SampleBarrier, SampleMachine } from '../replica/sampleMachine.ts';
+import { type Azurite, startAzurite } from '../servers/azurite.ts';
+
+const MIB = 1 << 20;
+const world = { clock: systemClock, random: systemRandom };
+const run = promisify(execFile);
+
+let azurite: Azurite;
+let directory: string;
+let stores: VaultStores;
+let container = 0;
+
+beforeAll(async () => {
+  azurite = await startAzurite();
+  directory = await mkdtemp(path.join(tmpdir(), 'farshore-replica-'));
+});
+
+afterAll(async () => {
+  await azurite?.stop();
+  await rm(directory, { recursive: true, force: true });
+});
+
+function access() {
+  return { connectionString: azurite.connectionString, container: `vault-${container}` };
+}
+
+beforeEach(async () => {
+  container += 1;
+  await ensureVaultContainer(world, access());
+  stores = openVaultStores(world, access());
+});
+
+function deps() {
+  return { ...stores, clock: systemClock, logger: silentLogger };
+}
+
+function openReplica(machine: SampleMachine, holder: string): Promise<Replica> {
+  const { machineId, disks, dataKey } = machine;
+  return Replica.open(deps(), { machineId, disks, dataKey, holder });
+}
+
+async function writeRounds(machine: SampleMachine, rounds: number, records: number): Promise<void> {
+  for (let round = 0; round < rounds; round += 1) {
+    for (let record = 0; record < records; record += 1)
+      machine.writeRandom({ whole: record % 4 === 0 });
+    machine.barrier();
+    await machine.cut();
+  }
+}
+
+async function problemsOfAll(machine: SampleMachine): Promise<string[]> {
+  const problems: string[] = [];
+  for (const point of await readPoints(stores.objects, machine.machineId)) {
+    const barrier = machine.barriers.find(({ lsn }) => lsn === point.lsn);
+    if (barrier === undefined) problems.push(`a point at LSN ${point.lsn}`);
+    else problems.push(...(await problemsOfPoint(stores.pages, point, barrier)));
+  }
+  return problems;
+}
+
+/** Writes a snapshot into a file, holes where the blob has no pages. */
+async function download(blob: { key: string; snapshot: string }, file: string): Promise<void> {
+  const { key, snapshot } = blob;
+  const handle = await open(file, 'w');
+  try {
+    await handle.truncate((await stores.pages.info(key, { snapshot }))?.size ?? 0);
+    for await (const range of stores.pages.ranges(key, { snapshot }))
+      for (let at = 0; at < range.length; at += 4 * MIB) {
+        const offset = range.offset + at;
+        const length = Math.min(4 * MIB, range.length - at);
+        const bytes = await stores.pages.read(key, { offset, length }, { snapshot });
+        await handle.write(bytes, 0, length, offset);
+      }
+  } finally {
+    await handle.close();
+  }
+}
+
+/** What QEMU makes of a point's VHDs: exact sizes, and content equal to the disks at the barrier. */
+async function checkWithQemu(point: PointDocument, barrier: SampleBarrier): Promise<void> {
+  for (const disk of point.disks) {
+    const body = barrier.bodies.get(disk.index) ?? new Uint8Array();
+    const vhd = path.join(directory, `${disk.name}.vhd`);
+    const raw = path.join(directory, `${disk.name}.raw`);
+    await download(disk.replica, vhd);
+    await writeFile(raw, body);
+    const { stdout } = await run('qemu-img', ['info', '--output=json', '-f', 'vpc', vhd]);
+    expect(JSON.parse(stdout)).toMatchObject({ 'virtual-size': body.length });
+    // Rejects when they differ.
+    await run('qemu-img', ['compare', '-f', 'vpc', '-F', 'raw', vhd, raw]);
+  }
+}
+
+test('a replica equals the disks at every barrier, and QEMU reads its VHDs at their exact size', async () => {
+  const sizes = [17 * MIB, 5 * MIB + 512];
+  const machine = new SampleMachine({ objects: stores.objects, seed: 21, sizes });
+  await writeRounds(machine, 3, 60);
+  const replica = await openReplica(machine, 'applier:test:1');
+  await replica.applyTo('end', { makePoints: true });
+  await replica.close();
+  expect(await problemsOfAll(machine)).toEqual([]);
+  const points = await readPoints(stores.objects, machine.machineId);
+  expect(points.map(({ lsn }) => lsn)).toEqual(machine.barriers.map(({ lsn }) => lsn));
+  for (const [place, point] of points.entries())
+    await checkWithQemu(point, machine.barriers[place] as SampleBarrier);
+});
+
+test('the newer of two holders wins on every blob; the older one writes nothing more', async () => {
+  const machine = new SampleMachine({ objects: stores.objects, seed: 22, sizes: [2 * MIB] });
+  await writeRounds(machine, 1, 20);
+  const older = await openReplica(machine, 'applier:older:1');
+  await older.applyTo('end', { makePoints: true });
+  const newer = await openReplica(machine, 'applier:newer:1');
+  await writeRounds(machine, 1, 20);
+  await expect(older.applyTo('end', { makePoints: true })).rejects.toMatchObject({
+    code: 'ReplicaFenced',
+    holder: 'applier:newer:1',
+  });
+  await older.close();
+  await newer.applyTo('end', { makePoints: true });
+  await newer.close();
+  expect((await listPoints(stores.objects, machine.machineId)).lsns).toHaveLength(2);
+  expect(await problemsOfAll(machine)).toEqual([]);
+});
+
+const token = 'one-time-token-of-the-test';
+const vaultId = 'ef'.repeat(16);
+
+/** The applier as a process of its own. */
+class ApplierProcess {
+  readonly #child: ChildProcess;
+  output = '';
+
+  constructor(files: { bootstrap: string; state: string }) {
+    const main = path.resolve(import.meta.dirname, '../../dataplane/applier/main.ts');
+    this.#child = spawn(
+      process.execPath,
+      [main, '--bootstrap', files.bootstrap, '--state', files.state, '--metrics-port', '0'],
+      { stdio: ['ignore', 'ignore', 'pipe'] },
+    );
+    this.#child.stderr?.on('data', (chunk) => {
+      this.output += chunk;
+    });
+  }
+
+  /** The port that it serves metrics on. */
+  async metrics(): Promise<string> {
+    await waitFor(async () => /"port":\d+/.test(this.output), this);
+    const port = /"port":(\d+)/.exec(this.output)?.[1];
+    const answer = await fetch(`http://127.0.0.1:${port}/metrics`);
+    expect((await fetch(`http://127.0.0.1:${port}/healthz`)).status).toBe(200);
+    return await answer.text();
+  }
+
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      const ended = once(this.#child, 'exit');
+      this.#child.kill(signal);
+      await ended;
+    }
+    return this.#child.exitCode;
+  }
+}
+
+async function waitFor(condition: () => Promise<boolean>, of: ApplierProcess): Promise<void> {
+  for (let tries = 0; tries < 1200; tries += 1) {
+    if (await condition()) return;
+    await delay(50);
+  }
+  throw new Error(`it did not come true; the applier said:\n${of.output}`);
+}
+
+/** What the operator does: answers the enrolment, seals the data key for the applier, enters the machine into the catalog. */
+async function takeIn(machine: SampleMachine, applier: ApplierProcess): Promise<void> {
+  const { objects } = stores;
+  let key = '';
+  await waitFor(async () => {
+    for await (const found of objects.list(vaultLayout.enrolmentsPrefix)) key = found.key;
+    return key !== '';
+  }, applier);
+  const body = (await objects.get(key))?.body ?? new Uint8Array();
+  const request = decodeDocument(enrolmentRequestSchema, key, body);
+  const id = createHash('sha256').update(certificateRequestDer(request.csrPem)).digest('hex');
+  const shown = { certificatePem: '', caCertificatePem: 'CA' };
+  await objects.putIfAbsent(
+    vaultLayout.enrolmentAnswer(id),
+    encodeDocument(enrolmentAnswerSchema, {
+      outcome: 'accepted',
+      ...shown,
+      mac: answerMac({ key: tokenKey(token), ...shown }),
+    }),
+  );
+  const publicKey = decodePublicKey(request.encryptionKey ?? '');
+  await objects.put(
+    vaultLayout.catalog(machine.machineId),
+    encodeDocument(catalogDocumentSchema, {
+      machineId: machine.machineId,
+      name: 'shop',
+      namespace: 'sites',
+      createdAt: 0,
+      writerEpoch: 1,
+      disks: machine.disks,
+      dataKey: sealKeyForAll({
+        random: systemRandom,
+        recipients: [{ kind: 'applier', publicKey }],
+        secret: machine.dataKey,
+        context: boxContext.dataKey(vaultId, machine.machineId),
+      }),
+      activeSide: 'Source',
+      policy: { name: 'policy', retentionSeconds: 86_400 },
+      target: {},
+    }),
+  );
+}
+
+test('an applier killed without warning in the middle goes on where it was, and gives the replica back at the end', async () => {
+  const sizes = [8 * MIB, 4 * MIB];
+  const machine = new SampleMachine({ objects: stores.objects, seed: 23, sizes });
+  await writeRounds(machine, 8, 40);
+  const state = await mkdtemp(path.join(directory, 'applier-'));
+  const bootstrap = path.join(state, 'bootstrap.json');
+  await writeFile(
+    bootstrap,
+    JSON.stringify({
+      name: 'applier',
+      vault: access(),
+      vaultId,
+      controllerPublicKey: Buffer.alloc(32).toString('base64url'),
+      token,
+    }),
+  );
+  const points = async () => (await listPoints(stores.objects, machine.machineId)).lsns.length;
+  let applier = new ApplierProcess({ bootstrap, state });
+  try {
+    await takeIn(machine, applier);
+    // Killed whenever another point or two are there; the process before it is fenced each time.
+    for (let wanted = 1; wanted <= 5; wanted += 2) {
+      const killed = applier;
+      await waitFor(async () => (await points()) >= wanted, killed);
+      await killed.end('SIGKILL');
+      applier = new ApplierProcess({ bootstrap, state });
+    }
+    await writeRounds(machine, 1, 10);
+    const last = applier;
+    await waitFor(async () => (await points()) === machine.barriers.length, last);
+    await waitFor(async () => {
+      const key = vaultLayout.applierStatus('applier');
+      const stored = await stores.objects.get(key);
+      const status = stored && decodeDocument(applierStatusSchema, key, stored.body);
+      return status?.machines[0]?.recoveryPointLsn === machine.lsn;
+    }, last);
+    expect(await last.metrics()).toContain(
+      `farshore_applier_applied_lsn{namespace="sites",machine="shop"} ${machine.lsn}`,
+    );
+    expect(await last.end('SIGTERM')).toBe(0);
+  } finally {
+    await applier.end('SIGKILL');
+  }
+  expect(await problemsOfAll(machine)).toEqual([]);
+  expect((await readReplicaState(stores.objects, machine.machineId))?.holder).toBe('');
+  for (const disk of ['disk-0', 'disk-1'])
+    expect((await stores.pages.info(vaultLayout.replica(machine.machineId, disk)))?.leased).toBe(
+      false,
+    );
+});
