@@ -34,13 +34,15 @@ export function customCloud(endpoints: {
   authorityHost: string;
   /** Where Azure Resource Manager is not its own token audience. */
   tokenScope?: string;
+  /** Whether the public login service is left out [true]: it does not know most such clouds. */
+  disableInstanceDiscovery?: boolean;
   ca?: string;
 }): AzureCloud {
   return {
     ...cloudOf(endpoints.resourceManager, endpoints.authorityHost),
     ...(endpoints.tokenScope === undefined ? {} : { tokenScope: endpoints.tokenScope }),
     ...(endpoints.ca === undefined ? {} : { ca: endpoints.ca }),
-    disableInstanceDiscovery: true,
+    disableInstanceDiscovery: endpoints.disableInstanceDiscovery ?? true,
   };
 }
 

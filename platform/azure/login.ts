@@ -76,7 +76,10 @@ class ExplainingCredential implements TokenCredential {
           const response = await next(request);
           this.#heard =
             response.status >= 400
-              ? { refused: response.status < 500, message: refusalIn(response) }
+              ? {
+                  refused: response.status < 500 && response.status !== 429,
+                  message: refusalIn(response),
+                }
               : undefined;
           return response;
         } catch (error) {

@@ -18,7 +18,7 @@ export type FaultKind =
   | { kind: 'slow'; ms: number };
 
 export type Fault = FaultKind & {
-  /** Such as `PUT disks`, `POST disks/beginGetAccess`, `GET operations`; all calls when left out. */
+  /** Such as `PUT disks`, `POST disks/beginGetAccess`, `GET operations`, `POST login`; all calls when left out. */
   operation?: string;
   /** Of the resource. */
   name?: string;

@@ -43,8 +43,27 @@ export class FrontDoor {
     if (url.pathname.startsWith('/_control/'))
       return sendJson(response, await answerControl(control, request.method ?? '', url, body));
     const loginAnswer = login.answer(request.method ?? '', url, body);
-    if (loginAnswer !== undefined) return sendJson(response, loginAnswer);
-    await this.#serveArm(request, response, { url, body });
+    if (loginAnswer === undefined) return this.#serveArm(request, response, { url, body });
+    this.#serveLogin(request, response, { path: url.pathname, answer: loginAnswer });
+  }
+
+  #serveLogin(
+    request: IncomingMessage,
+    response: ServerResponse,
+    login: { path: string; answer: Answer },
+  ): void {
+    const { faults, log } = this.#parts;
+    const operation = `${request.method} login`;
+    const fault = faults.take({ operation, name: '' });
+    const dropped = fault?.kind === 'dropBefore' || fault?.kind === 'dropAfter';
+    const refusal = fault === undefined ? undefined : refusalOf(fault);
+    const answer = refusal ?? login.answer;
+    log.add({
+      ...{ method: request.method ?? '', path: login.path, operation, name: '' },
+      ...{ status: dropped ? 0 : answer.status, created: false, deleted: false },
+    });
+    if (dropped) request.socket.destroy();
+    else sendJson(response, answer);
   }
 
   async #serveArm(

@@ -31,6 +31,7 @@ export class Resources {
     for (const resource of JSON.parse(readFileSync(file, 'utf8')) as Resource[])
       if (/^(Succeeded|Failed)$/.test(resource.properties.provisioningState))
         this.#byId.set(resource.id.toLowerCase(), resource);
+    this.#releaseOrphans();
   }
 
   get(id: string): Resource | undefined {
@@ -55,6 +56,19 @@ export class Resources {
         (filter.group === undefined ||
           groupOf(resource.id).toLowerCase() === filter.group.toLowerCase()),
     );
+  }
+
+  /** Disks and interfaces of machines that are not there after a restart. */
+  #releaseOrphans(): void {
+    for (const resource of this.#byId.values()) {
+      if (resource.managedBy !== undefined && this.get(resource.managedBy) === undefined) {
+        delete resource.managedBy;
+        resource.properties.diskState = 'Unattached';
+      }
+      const vm = resource.properties.virtualMachine as { id: string } | undefined;
+      if (vm !== undefined && this.get(vm.id) === undefined)
+        delete resource.properties.virtualMachine;
+    }
   }
 
   /** After a change to a resource's fields. */
