@@ -263,6 +263,8 @@ export class Informer<T extends KubeObject> implements ObjectCache<T> {
   #set(key: ObjectKey, after: T | undefined): void {
     const before = this.#objects.get(key);
     if (before === undefined && after === undefined) return;
+    // Who set which field is half of an object's size, and nobody here reads it.
+    if (after !== undefined) Reflect.deleteProperty(after.metadata, 'managedFields');
     if (before !== undefined && before.metadata.resourceVersion === after?.metadata.resourceVersion)
       return;
     this.#index(key, before, after);

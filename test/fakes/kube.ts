@@ -212,11 +212,11 @@ export class FakeKube implements KubeClient {
   }
 
   async applyStatus<T extends KubeObject>(type: ResourceType, object: AppliedObject): Promise<T> {
-    const { name, uid } = object.metadata;
+    const { name } = object.metadata;
     return await this.#call(
       { verb: 'applyStatus', plural: type.plural, name, body: object },
       () => {
-        const before = this.#existing(type, object.metadata, { uid });
+        const before = this.#existing(type, object.metadata, {});
         return this.#store<T>(type, {
           ...before,
           status: structuredClone('status' in object ? object.status : undefined),
