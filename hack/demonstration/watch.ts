@@ -61,7 +61,7 @@ export function machineLine(machine: ProtectedVM): string {
     initialReplication: initial,
     barriers,
     lastBarrierTime,
-    pointCount,
+    recoveryPoints,
   } = machine.status ?? {};
   const parts = [phase ?? 'Pending'];
   if (initial !== undefined && (initial.percent ?? 100) < 100)
