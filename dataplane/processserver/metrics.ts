@@ -18,8 +18,10 @@ export interface ServerFigures {
 }
 
 export interface ProcessServerMetrics {
-  readonly registry: Registry;
+  readonly contentType: string;
   observeFreeze(milliseconds: number): void;
+  /** The scrape's answer. */
+  text(figures: ServerFigures): Promise<string>;
 }
 
 type Read = (figures: ServerFigures) => number;
@@ -93,41 +95,38 @@ const machineGauges: readonly (readonly [string, string, ReadMachine])[] = [
 
 const PREFIX = 'farshore_processserver_';
 
-export function processServerMetrics(figures: () => ServerFigures): ProcessServerMetrics {
+export function processServerMetrics(): ProcessServerMetrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  for (const [name, help, read] of serverGauges)
-    registry.registerMetric(
-      new Gauge({
-        name: `${PREFIX}${name}`,
-        help,
-        registers: [],
-        collect() {
-          this.set(read(figures()));
-        },
-      }),
-    );
-  for (const [name, help, read] of machineGauges)
-    registry.registerMetric(
-      new Gauge({
-        name: `${PREFIX}machine_${name}`,
-        help,
-        labelNames: ['namespace', 'machine'],
-        registers: [],
-        collect() {
-          this.reset();
-          for (const { namespace, machine, status } of figures().machines) {
-            const value = read(status);
-            if (value !== undefined) this.set({ namespace, machine }, value);
-          }
-        },
-      }),
-    );
+  const registers = [registry];
+  const ofServer = serverGauges.map(([name, help, read]) => ({
+    gauge: new Gauge({ name: `${PREFIX}${name}`, help, registers }),
+    read,
+  }));
+  const labelNames = ['namespace', 'machine'] as const;
+  const ofMachines = machineGauges.map(([name, help, read]) => ({
+    gauge: new Gauge({ name: `${PREFIX}machine_${name}`, help, labelNames, registers }),
+    read,
+  }));
   const freezes = new Histogram({
     name: `${PREFIX}barrier_freeze_seconds`,
     help: 'How long filesystems were frozen for a barrier, over all machines',
     buckets: [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5],
-    registers: [registry],
+    registers,
   });
-  return { registry, observeFreeze: (milliseconds) => freezes.observe(milliseconds / 1000) };
+  return {
+    contentType: registry.contentType,
+    observeFreeze: (milliseconds) => freezes.observe(milliseconds / 1000),
+    text: async (figures) => {
+      for (const { gauge, read } of ofServer) gauge.set(read(figures));
+      for (const { gauge, read } of ofMachines) {
+        gauge.reset();
+        for (const { namespace, machine, status } of figures.machines) {
+          const value = read(status);
+          if (value !== undefined) gauge.set({ namespace, machine }, value);
+        }
+      }
+      return await registry.metrics();
+    },
+  };
 }

@@ -36,6 +36,7 @@ export class StatusReport {
   #offsetKnownMs: number | undefined;
   #traffic: Traffic | undefined;
   #uploadedBytes = 0;
+  #throughput: ProcessServerStatus['throughput'] = { inBytesPerSecond: 0, outBytesPerSecond: 0 };
   #failing: { code: string; message: string; sinceMs: number } | undefined;
 
   constructor(
@@ -57,6 +58,7 @@ export class StatusReport {
   /** Writes the status once. Never throws: a failure is logged when it begins, and told once the vault answers again. */
   async write(): Promise<void> {
     const { store, clock, logger } = this.#deps;
+    this.#measureThroughput();
     try {
       await this.#measureOffset();
       const status = this.build();
@@ -74,6 +76,7 @@ export class StatusReport {
     }
   }
 
+  /** How things are now; throughput is of the time before the last `write`. */
   build(): ProcessServerStatus {
     const { clock, cache, assignments, machines } = this.#deps;
     const { name, version, endpoints } = this.#about;
@@ -94,14 +97,14 @@ export class StatusReport {
         freeBytes: usage.freeBytes,
         oldestNotUploadedMs: usage.oldestNotUploadedMs,
       },
-      throughput: this.#throughput(),
+      throughput: this.#throughput,
       endpoints: [...endpoints],
       machines: machines.list().map((machine) => machine.status()),
       errors: problem === undefined ? [] : [problem],
     };
   }
 
-  #throughput(): ProcessServerStatus['throughput'] {
+  #measureThroughput(): void {
     const before = this.#traffic;
     const now: Traffic = {
       atMs: this.#deps.clock.monotonic(),
@@ -113,14 +116,16 @@ export class StatusReport {
       now.backlogBytes += machine.traffic.backlogBytes;
     }
     this.#traffic = now;
-    if (before === undefined || now.atMs <= before.atMs)
-      return { inBytesPerSecond: 0, outBytesPerSecond: 0 };
+    if (before === undefined || now.atMs <= before.atMs) return;
     const seconds = (now.atMs - before.atMs) / 1000;
     // A machine that left takes its counters along.
     const received = Math.max(0, now.receivedBytes - before.receivedBytes);
     const uploaded = Math.max(0, received + before.backlogBytes - now.backlogBytes);
     this.#uploadedBytes += uploaded;
-    return { inBytesPerSecond: received / seconds, outBytesPerSecond: uploaded / seconds };
+    this.#throughput = {
+      inBytesPerSecond: received / seconds,
+      outBytesPerSecond: uploaded / seconds,
+    };
   }
 
   async #measureOffset(): Promise<void> {

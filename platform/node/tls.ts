@@ -67,7 +67,9 @@ export function connectTls(options: TlsConnectOptions): Promise<Channel> {
     const failed = (cause: Error) => fail(connectError(where, cause));
     socket.once('error', failed);
     socket.once('secureConnect', () => {
-      const problem = untrusted(socket, options);
+      // Asked for once: at the side that connects, Node has the certificate only the first time.
+      const peer = peerOf(socket);
+      const problem = untrusted(peer, options);
       if (problem !== undefined) {
         fail(new ChannelError('PeerNotTrusted', `${where} is not trusted: ${problem}.`));
         return;
@@ -75,7 +77,7 @@ export function connectTls(options: TlsConnectOptions): Promise<Channel> {
       clearTimeout(timer);
       options.signal?.removeEventListener('abort', aborted);
       socket.off('error', failed);
-      resolve(new TlsChannel(socket, peerOf(socket)));
+      resolve(new TlsChannel(socket, peer));
     });
     if (options.signal?.aborted === true) aborted();
     else options.signal?.addEventListener('abort', aborted, { once: true });
@@ -167,8 +169,9 @@ class TlsChannel implements Channel {
   }
 
   write(parts: readonly Uint8Array[]): Promise<void> {
-    if (this.#closing || this.#failure !== undefined || this.#socket.destroyed)
-      return Promise.reject(this.#failure ?? this.#closedByUs());
+    if (this.#closing) return Promise.reject(this.#closedByUs());
+    if (this.#failure !== undefined || this.#socket.destroyed)
+      return Promise.reject(this.#failure ?? this.#lost(undefined));
     return new Promise((resolve, reject) => {
       const done = (error?: Error | null) => {
         if (error === undefined || error === null) resolve();
@@ -253,9 +256,9 @@ class TlsChannel implements Channel {
   }
 }
 
-function untrusted(socket: TLSSocket, options: TlsConnectOptions): string | undefined {
+function untrusted(peer: ChannelPeer, options: TlsConnectOptions): string | undefined {
   if (options.ca === undefined) return undefined;
-  const { certificate } = peerOf(socket);
+  const { certificate } = peer;
   if (certificate.state === 'None') return 'it showed no certificate';
   if (certificate.state === 'Refused') return certificate.reason;
   if (options.accepts === undefined || options.accepts(certificate.identities)) return undefined;
