@@ -266,6 +266,27 @@ test('a damaged segment is reported with its code, and the points before it stay
   expect(await problems()).toEqual([]);
 });
 
+test('a barrier that can not be proven is reported until one can be', async () => {
+  await writeRounds(1);
+  const blocks = [random.bytes(4096)];
+  machine.data({ disk: 0, leaf: 1, blockMask: 1, zeroMask: 0, leafHash: random.bytes(32), blocks });
+  machine.barrier();
+  await machine.cut();
+  await putCatalog();
+  start();
+  await until(async () => (await statusOf())?.error?.code === 'BarrierRootMismatch');
+  await clock.advance(30_000);
+  expect(await statusOf()).toMatchObject({
+    appliedLsn: machine.lsn,
+    error: { code: 'BarrierRootMismatch' },
+  });
+  machine.write({ index: 0, leaf: 1, blockMask: 0xffff, zeroMask: 0 });
+  machine.barrier();
+  await machine.cut();
+  await until(async () => (await statusOf())?.error === undefined);
+  expect(await pointsAre(2)).toBe(true);
+});
+
 test('points past their retention go while newer ones arrive', async () => {
   await writeRounds(10);
   await putCatalog({ policy: { name: 'policy', retentionSeconds: 180 } });

@@ -4,7 +4,7 @@ import type { ApplierStatus, CatalogDocument, PointDocument } from '../../vault/
 import { type BoxKey, openDataKey } from '../../vault/keys.ts';
 import { retirePoints } from '../journal/pointRetention.ts';
 import { listPoints, readPoint } from '../journal/points.ts';
-import { Replica } from '../journal/replica.ts';
+import { type ApplyResult, Replica } from '../journal/replica.ts';
 import { ReplicaFenced } from '../journal/replicaErrors.ts';
 import { readReplicaState } from '../journal/replicaFence.ts';
 import { journalBacklog } from '../journal/replicaJournal.ts';
@@ -65,6 +65,8 @@ export class MachineLoop {
   #newestPoint: PointDocument | undefined;
   #failures = 0;
   #disksChanged = false;
+  /** Set while the newest barrier could not be proven. */
+  #refusal: MachineReport['error'];
   #retiredAt = Number.NEGATIVE_INFINITY;
   readonly #ended = new AbortController();
 
@@ -135,7 +137,7 @@ export class MachineLoop {
     }
     if (this.#disksChanged) await this.#letGo();
     const replica = this.#replica ?? (await this.#open());
-    const { more } = await this.#deps.gate.run(() =>
+    const { more, refused, point } = await this.#deps.gate.run(() =>
       replica.applyTo('end', {
         makePoints: true,
         maxSegments: SHARE_SEGMENTS,
@@ -151,6 +153,7 @@ export class MachineLoop {
       }),
     );
     if (!more) this.#change({ behindBytes: 0 });
+    if (refused !== undefined || point !== undefined) this.#refusal = refusalOf(refused, point);
     await this.#retire();
     return more ? 0 : POLL_MS;
   }
@@ -203,7 +206,8 @@ export class MachineLoop {
     if (this.#failures > 0) this.#logger.info({}, 'the machine is applied again');
     this.#failures = 0;
     const { error: _, ...healthy } = this.#report;
-    this.#report = healthy;
+    const error = this.#refusal;
+    this.#report = { ...healthy, ...(error === undefined ? {} : { error }) };
   }
 
   /** Reports the error, gives the replica up (only a new open may go on), and says how long to wait. */
@@ -253,4 +257,15 @@ export class MachineLoop {
   #change(change: Partial<MachineReport>): void {
     this.#report = { ...this.#report, ...change };
   }
+}
+
+function refusalOf(
+  refused: ApplyResult['refused'],
+  point: PointDocument | undefined,
+): MachineReport['error'] {
+  if (refused === undefined || (point !== undefined && point.lsn > refused.lsn)) return undefined;
+  return {
+    code: 'BarrierRootMismatch',
+    message: `The barrier at LSN ${refused.lsn} is no recovery point: the blocks that arrived for ${refused.disks.join(', ')} do not give the root that the source computed. Request a resync of the machine (spec.resyncRequest).`,
+  };
 }

@@ -10,6 +10,7 @@ export class ApplyRun {
   everyBarrier = false;
   /** Newest point made. */
   point: PointDocument | undefined;
+  refused: ApplyResult['refused'];
   #sealedBy: string | undefined;
   #backlog: JournalBacklog = { lastSeq: -1, bytes: 0, sizes: new Map() };
   #startedAt = 0;
@@ -58,6 +59,12 @@ export class ApplyRun {
   }
 
   result(appliedLsn: Lsn): ApplyResult {
-    return { appliedLsn, more: this.stopsHere(), sealedBy: this.#sealedBy, point: this.point };
+    return {
+      appliedLsn,
+      more: this.stopsHere(),
+      sealedBy: this.#sealedBy,
+      point: this.point,
+      refused: this.refused,
+    };
   }
 }

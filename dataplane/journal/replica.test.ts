@@ -210,6 +210,32 @@ test('a write past the end of a disk outside a resync is damage', async () => {
   expect(await problemsOfAllPoints(deps, machine, machine.barriers)).toEqual([]);
 });
 
+test('a barrier whose root the leaf hashes do not give becomes no point, before and after a restart', async () => {
+  const deps = vault();
+  const machine = new SampleMachine({ ...deps, seed: 15, sizes: [70 * MIB, MIB] });
+  await writeRounds(machine, 2);
+  const block = machine.random.bytes(4096);
+  const leafHash = machine.random.bytes(32);
+  // The model does not follow: what an agent would have lost.
+  machine.data({ disk: 0, leaf: 3, blockMask: 1, zeroMask: 0, leafHash, blocks: [block] });
+  await writeRounds(machine, 1, 0);
+  const replica = await open(deps, machine);
+  const result = await replica.applyTo('end', { makePoints: true });
+  expect(result.refused).toEqual({ lsn: machine.lsn, disks: ['disk-0'] });
+  await replica.close();
+  await writeRounds(machine, 1, 0);
+  const again = await open(deps, machine);
+  expect((await again.applyTo('end', { makePoints: true })).refused?.lsn).toBe(machine.lsn);
+  // The leaf is sent again, as a resync would: the barrier after it can be proven.
+  machine.write({ index: 0, leaf: 3, blockMask: 0xffff, zeroMask: 0 });
+  await writeRounds(machine, 1, 0);
+  expect(await again.applyTo('end', { makePoints: true })).toMatchObject({ refused: undefined });
+  const [first, second, , , last] = machine.barriers as SampleBarrier[];
+  expect(
+    await problemsOfAllPoints(deps, machine, [first, second, last] as SampleBarrier[]),
+  ).toEqual([]);
+});
+
 test('what lies before a damaged segment is applied, and its last barrier becomes a point', async () => {
   const deps = vault();
   const machine = new SampleMachine({ ...deps, seed: 10, sizes: [MIB] });

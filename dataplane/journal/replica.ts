@@ -95,6 +95,8 @@ export interface ApplyResult {
   sealedBy: string | undefined;
   /** Newest point made by this call. */
   point: PointDocument | undefined;
+  /** The last barrier that became no point, because the leaf hashes of these disks do not give its root. */
+  refused: { lsn: Lsn; disks: string[] } | undefined;
 }
 
 export class Replica {
@@ -280,7 +282,7 @@ export class Replica {
   /** Writes the round, moves state.json on, makes the point if the round ends at one. Returns the next round. */
   async #finishRound(round: ReplicaRound, run: ApplyRun): Promise<ReplicaRound> {
     if (round.changesNothing(this.state)) return round;
-    await this.#fenced(() => this.#writeRound(round));
+    await this.#fenced(() => this.#writeRound(round, run));
     if (round.point !== undefined) {
       const point = await this.#completePoint();
       run.point = point;
@@ -290,15 +292,35 @@ export class Replica {
     return new ReplicaRound(this.state);
   }
 
-  async #writeRound(round: ReplicaRound): Promise<void> {
+  async #writeRound(round: ReplicaRound, run: ApplyRun): Promise<void> {
     await runAll(await this.#disks.prepare(round), this.#limits.concurrency);
     if (round.barrier !== undefined) await this.#disks.resize(round.barrier.disks);
+    if (round.point !== undefined) {
+      const disks = await this.#disks.mismatches(round.point.disks);
+      if (disks.length > 0) this.#refusePoint(round, run, disks);
+    }
     await this.#fence.save({
       applied: round.position,
       resyncing: round.resyncing,
       disks: this.#disks.describe(),
       makingPoint: round.point,
     });
+  }
+
+  /** What can't be proven is not offered; applying goes on, for a resync may put it right. */
+  #refusePoint(round: ReplicaRound, run: ApplyRun, disks: string[]): void {
+    const { lsn } = round.position;
+    round.point = undefined;
+    run.refused = { lsn, disks };
+    this.#deps.logger.error(
+      {
+        machineId: this.state.machineId,
+        lsn: lsn.toString(),
+        disks,
+        code: 'BarrierRootMismatch',
+      },
+      'no recovery point is made: the leaf hashes of the replica do not give the root that the barrier carries',
+    );
   }
 
   async #openDisks(): Promise<void> {

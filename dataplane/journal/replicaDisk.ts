@@ -7,6 +7,7 @@
 import type { PageBlobStore } from '../../platform/ports.ts';
 import { isStoreError, PAGE_BLOB_MAX } from '../../platform/storeErrors.ts';
 import { vaultLayout } from '../../vault/layout.ts';
+import { CHUNK_LEAVES, DiskTree } from './merkle.ts';
 import { HASH_SIZE, LEAF_SIZE } from './record.ts';
 import { ReplicaDamaged } from './replicaErrors.ts';
 import type { ReplicaFence } from './replicaFence.ts';
@@ -36,6 +37,8 @@ export class ReplicaDisk {
   /** Bytes of the body that the blobs have room for. */
   #room: number;
   #leaves: LeafTable;
+  /** Over the leaf table. Undefined until the first root is asked for, and while the size is unknown. */
+  #tree: DiskTree | undefined;
 
   private constructor(
     deps: ReplicaDiskDeps,
@@ -109,7 +112,10 @@ export class ReplicaDisk {
       if (found > 0) await deps.pages.clear(key, { offset: 0, length: found }, fence);
       await deps.pages.resize(key, size, fence);
     }
-    if (options.sizeBytes > 0) await disk.setSize(options.sizeBytes);
+    if (options.sizeBytes > 0) {
+      await disk.setSize(options.sizeBytes);
+      disk.#tree = new DiskTree({ sizeBytes: options.sizeBytes, known: 'zero' });
+    }
     return disk;
   }
 
@@ -132,6 +138,7 @@ export class ReplicaDisk {
     if (this.#sizeBytes > 0) await this.#clearFooter();
     await this.#resize(room);
     this.#sizeBytes = 0;
+    this.#tree = undefined;
   }
 
   /** The size as a barrier or the catalog says it: exact room, and a footer. */
@@ -147,12 +154,32 @@ export class ReplicaDisk {
     });
     await this.#deps.pages.write(this.key, footer, body, this.#deps.fence.of(this.key));
     this.#sizeBytes = sizeBytes;
+    this.#tree?.resize(sizeBytes);
   }
 
   /** The writes of a round, in no order that matters: they don't overlap. */
   *writes(pending: PendingDisk): Generator<() => Promise<void>> {
     for (const change of pending.changes({ end: this.#room })) yield () => this.#apply(change);
-    yield* this.#leaves.updates(pending.leafHashes());
+    const hashes = pending.leafHashes();
+    for (const { leaf } of hashes) this.#tree?.markChanged(leaf);
+    yield* this.#leaves.updates(hashes);
+  }
+
+  /** The Merkle root that the leaf table gives. The first one of an opened disk reads all of the table that is not zero. */
+  async root(): Promise<string> {
+    this.#tree ??= await this.#readTree();
+    return await this.#tree.root(this.#leaves);
+  }
+
+  async #readTree(): Promise<DiskTree> {
+    const tree = new DiskTree({ sizeBytes: this.#sizeBytes, known: 'zero' });
+    for await (const { offset, length } of this.#deps.pages.ranges(this.leavesKey)) {
+      const last = Math.floor((offset + length - 1) / HASH_SIZE);
+      for (let leaf = Math.floor(offset / HASH_SIZE); leaf < last; leaf += CHUNK_LEAVES)
+        tree.markChanged(leaf);
+      tree.markChanged(last);
+    }
+    return tree;
   }
 
   async #apply(change: PageChange): Promise<void> {

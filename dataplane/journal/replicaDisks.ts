@@ -59,6 +59,16 @@ export class ReplicaDisks {
     }
   }
 
+  /** The names of the disks whose leaf hashes do not give the root that the barrier carries. */
+  async mismatches(told: readonly { index: number; root: string }[]): Promise<string[]> {
+    const wrong: string[] = [];
+    for (const { index, root } of told) {
+      const disk = this.#disks.get(index);
+      if (disk === undefined || (await disk.root()) !== root) wrong.push(disk?.name ?? `${index}`);
+    }
+    return wrong;
+  }
+
   async #create(index: number, barrierSize: number): Promise<ReplicaDisk> {
     const disk = await ReplicaDisk.create(this.#deps, {
       machineId: this.#machineId,

@@ -10,6 +10,8 @@ import { CHUNK_LEAVES, leafEntry, sameBytes } from './merkle.ts';
 import { HASH_SIZE } from './record.ts';
 
 const CHUNK_BYTES = CHUNK_LEAVES * HASH_SIZE;
+/** What a computation of a whole root fetches at once. */
+const READ_AHEAD_BYTES = 1 << 20;
 /** Unchanged pages between two changed ones are rewritten rather than spend another request, up to this many. */
 const GAP_PAGES = 8;
 
@@ -65,6 +67,8 @@ export class LeafTable {
   readonly #cache: LeafChunkCache;
   /** Chunks of a fresh table that are no longer known to be zero. */
   readonly #touched = new Set<number>();
+  /** A piece of the table as the blob holds it. */
+  #ahead: { offset: number; bytes: Uint8Array } | undefined;
 
   constructor(options: { blob: LeafTableBlob; cache: LeafChunkCache }) {
     this.#blob = options.blob;
@@ -88,10 +92,25 @@ export class LeafTable {
     return steps;
   }
 
+  /** Entries for a tree (merkle.ts); `firstLeaf` begins a chunk. No update may be under way. */
+  async read(firstLeaf: number, count: number): Promise<Uint8Array> {
+    const chunk = firstLeaf / CHUNK_LEAVES;
+    const known = this.#known(chunk);
+    if (known !== undefined) return known.subarray(0, count * HASH_SIZE);
+    const offset = chunk * CHUNK_BYTES;
+    const within = offset - (this.#ahead?.offset ?? Number.POSITIVE_INFINITY);
+    if (this.#ahead !== undefined && within >= 0 && within < this.#ahead.bytes.length)
+      return this.#ahead.bytes.subarray(within, within + count * HASH_SIZE);
+    const length = Math.min(READ_AHEAD_BYTES, this.#blob.size - offset);
+    this.#ahead = { offset, bytes: await this.#blob.read({ offset, length }) };
+    return this.#ahead.bytes.subarray(0, count * HASH_SIZE);
+  }
+
   async #update(
     chunk: number,
     hashes: readonly { leaf: number; hash: Uint8Array }[],
   ): Promise<void> {
+    this.#ahead = undefined;
     const before = await this.#load(chunk);
     const after = before.slice();
     const dirty = new Set<number>();
@@ -115,12 +134,19 @@ export class LeafTable {
   }
 
   async #load(chunk: number): Promise<Uint8Array> {
-    const cached = this.#cache.get(this.#key(chunk));
-    if (cached !== undefined) return cached;
+    const known = this.#known(chunk);
+    if (known !== undefined) return known;
     const offset = chunk * CHUNK_BYTES;
     const length = Math.min(CHUNK_BYTES, this.#blob.size - offset);
-    if (this.#blob.fresh && !this.#touched.has(chunk)) return new Uint8Array(length);
     return await this.#blob.read({ offset, length });
+  }
+
+  /** A chunk that needs no request. */
+  #known(chunk: number): Uint8Array | undefined {
+    const cached = this.#cache.get(this.#key(chunk));
+    if (cached !== undefined) return cached;
+    if (!this.#blob.fresh || this.#touched.has(chunk)) return undefined;
+    return new Uint8Array(Math.min(CHUNK_BYTES, this.#blob.size - chunk * CHUNK_BYTES));
   }
 
   #key(chunk: number): string {

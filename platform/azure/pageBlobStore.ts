@@ -72,7 +72,9 @@ export class AzurePageBlobStore implements PageBlobStore {
 
   async resize(key: string, size: number, fence: PageFence): Promise<void> {
     checkSize(key, size);
-    await this.#call({ operation: 'Resizing', object: key }, async ({ signal }) => {
+    // A try that lands late would undo a later resize: it is not sent twice.
+    const call = { operation: 'Resizing', object: key, retry: 'ifNotDone' as const };
+    await this.#call(call, async ({ signal }) => {
       await this.#blob(key).resize(size, {
         abortSignal: signal,
         conditions: { leaseId: fence.leaseId },
