@@ -46,6 +46,10 @@ export class Figures {
   readonly machines = new Board<MachineFigures>();
   readonly processServers = new Board<ProcessServerFigures>();
   readonly failovers = new Board<FailoverFigures>();
+
+  clear(): void {
+    for (const board of [this.machines, this.processServers, this.failovers]) board.clear();
+  }
 }
 
 export class Board<T> {
@@ -61,6 +65,10 @@ export class Board<T> {
 
   remove(name: Named): void {
     this.#entries.delete(`${name.namespace}/${name.name}`);
+  }
+
+  clear(): void {
+    this.#entries.clear();
   }
 
   *[Symbol.iterator](): Iterator<Named & { figures: T }> {

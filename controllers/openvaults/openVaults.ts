@@ -42,6 +42,8 @@ export interface OpenVault {
   names: NameClaims;
   observation: VaultObservation;
   points: PointsReader;
+  /** Names that were found to be this installation's, by kind and name: nobody else moves them while it is in control. */
+  claims: Map<string, NameClaim>;
   /** The last reading succeeded. */
   readable: boolean;
 }
@@ -138,6 +140,21 @@ export async function claimName(
   },
 ): Promise<{ outcome: 'ours'; claim: NameClaim } | { outcome: 'taken'; holder: NameClaim }> {
   const key = { kind: wanted.kind, name: wanted.name };
+  const known = vault.claims.get(`${key.kind}/${key.name}`);
+  if (known?.uid === wanted.uid && known.namespace === wanted.namespace)
+    return { outcome: 'ours', claim: known };
+  const result = await claimInVault(vault, wanted);
+  if (result.outcome === 'ours') vault.claims.set(`${key.kind}/${key.name}`, result.claim);
+  return result;
+}
+
+type WantedName = Parameters<typeof claimName>[1];
+
+async function claimInVault(
+  vault: ControlledVault,
+  wanted: WantedName,
+): Promise<{ outcome: 'ours'; claim: NameClaim } | { outcome: 'taken'; holder: NameClaim }> {
+  const key = { kind: wanted.kind, name: wanted.name };
   const claimant = {
     installationId: vault.installation.id,
     namespace: wanted.namespace,
@@ -153,6 +170,18 @@ export async function claimName(
   return moved.outcome === 'missing'
     ? await vault.names.claim(key, claimant, wanted.machineId)
     : moved;
+}
+
+/** Gives a name back that this installation holds for the resource. */
+export async function releaseName(
+  vault: ControlledVault,
+  held: Omit<WantedName, 'machineId'>,
+): Promise<void> {
+  vault.claims.delete(`${held.kind}/${held.name}`);
+  await vault.names.release(
+    { kind: held.kind, name: held.name },
+    { installationId: vault.installation.id, namespace: held.namespace, uid: held.uid },
+  );
 }
 
 /** Who holds a name that is not free for a resource of this namespace; for a standby, which may not claim. */

@@ -27,6 +27,7 @@ import {
   isControlled,
   nameHeldByOther,
   type OpenVault,
+  releaseName,
 } from '../openvaults/openVaults.ts';
 import type { ReconcileContext, ReconcileResult } from '../runtime/controller.ts';
 import { addFinalizer, removeFinalizer } from '../runtime/finalizers.ts';
@@ -412,14 +413,14 @@ export class ProcessServerReconciler {
   }
 
   async #release(resource: ProcessServer, vault: ControlledVault): Promise<void> {
-    const claimant = {
-      installationId: vault.installation.id,
-      namespace: namespaceOf(resource),
-      uid: resource.metadata.uid ?? '',
-    };
     for (const { name } of replicasOf(resource)) {
       await this.#emptyList(vault, name);
-      await vault.names.release({ kind: 'processserver', name }, claimant);
+      await releaseName(vault, {
+        kind: 'processserver',
+        name,
+        namespace: namespaceOf(resource),
+        uid: resource.metadata.uid ?? '',
+      });
     }
   }
 

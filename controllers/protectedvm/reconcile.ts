@@ -25,6 +25,7 @@ import {
   isControlled,
   nameHeldByOther,
   type OpenVault,
+  releaseName,
 } from '../openvaults/openVaults.ts';
 import type { PointsSummary } from '../openvaults/points.ts';
 import { readAssignments } from '../processserver/assignmentStore.ts';
@@ -173,7 +174,8 @@ export class ProtectedVMReconciler {
         reported: vault.observation.machine(replica, machineId)?.disks ?? [],
       },
     );
-    if (changed || isNew(resource, document))
+    const specChanged = resource.status?.observedGeneration !== resource.metadata.generation;
+    if (changed || specChanged || isNew(resource, document))
       this.#environment.enqueue('processServers', keyOf(processServer));
     return document;
   }
@@ -268,7 +270,7 @@ export class ProtectedVMReconciler {
     input: StatusInput,
     context: ReconcileContext,
   ): Promise<ReconcileResult> {
-    const { figures, status, enqueue, clock, intervals } = this.#environment;
+    const { figures, status, clock, intervals } = this.#environment;
     const shown = show(input);
     figures.machines.set(
       { namespace: namespaceOf(resource), name: resource.metadata.name },
@@ -277,7 +279,6 @@ export class ProtectedVMReconciler {
       }),
     );
     this.#tell(resource, input);
-    if (scope.policy !== undefined) enqueue('policies', keyOf(scope.policy));
     const written = await status.write<ProtectedVMStatus>(
       type,
       resource,
@@ -367,14 +368,12 @@ export class ProtectedVMReconciler {
   ): Promise<void> {
     for await (const _ of vault.stores.objects.list(vaultLayout.journalPrefix(machineId))) return;
     await vault.catalog.remove(machineId);
-    await vault.names.release(
-      { kind: 'machine', name: resource.metadata.name },
-      {
-        installationId: vault.installation.id,
-        namespace: namespaceOf(resource),
-        uid: resource.metadata.uid ?? '',
-      },
-    );
+    await releaseName(vault, {
+      kind: 'machine',
+      name: resource.metadata.name,
+      namespace: namespaceOf(resource),
+      uid: resource.metadata.uid ?? '',
+    });
   }
 
   #processServerOf(resource: ProtectedVM): ObjectKey | undefined {

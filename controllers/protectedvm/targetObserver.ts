@@ -1,14 +1,12 @@
 /** Whether machines' targets fit, asked of Azure rarely: when a target changes, and every few minutes. */
 import { errorCode, errorMessage } from '../../platform/errors.ts';
-import type { Clock, Compute, VmSize } from '../../platform/ports.ts';
+import type { Clock, Compute } from '../../platform/ports.ts';
 import { targetProblems } from '../../recovery/steps/validate.ts';
 import type { CatalogDocument } from '../../vault/documents.ts';
 import type { FailoverTarget } from '../../vault/ledger.ts';
 import { fromCode, type Objection } from '../decisions.ts';
 import { canonical } from '../processserver/assignments.ts';
 import type { ObjectKey } from '../runtime/objectKey.ts';
-
-const SIZES_KEPT_MS = 3_600_000;
 
 export interface TargetVerdict {
   /** Undefined: it fits. */
@@ -22,7 +20,6 @@ export class TargetObserver {
     ObjectKey,
     { question: string; atMs: number; verdict: TargetVerdict | undefined }
   >();
-  readonly #sizes = new WeakMap<Compute, Map<string, KeptSizes>>();
 
   constructor(deps: { clock: Clock }, options: { keepMs: number }) {
     this.#clock = deps.clock;
@@ -54,13 +51,9 @@ export class TargetObserver {
     compute: Compute,
     wanted: { targets: readonly FailoverTarget[]; disks: CatalogDocument['disks'] },
   ): Promise<TargetVerdict | undefined> {
-    const cached = this.#withSizes(compute);
     try {
       for (const target of wanted.targets) {
-        const [problem] = await targetProblems(
-          { compute: cached },
-          { target, disks: wanted.disks },
-        );
+        const [problem] = await targetProblems({ compute }, { target, disks: wanted.disks });
         if (problem !== undefined)
           return { objection: { reason: fromCode(problem.code), message: problem.message } };
       }
@@ -72,30 +65,6 @@ export class TargetObserver {
         : undefined;
     }
   }
-
-  /** The list of sizes is long and the same for all machines. */
-  #withSizes(compute: Compute): Pick<Compute, 'resourceGroupExists' | 'subnet' | 'vmSizes'> {
-    const kept = this.#sizes.get(compute) ?? new Map<string, KeptSizes>();
-    this.#sizes.set(compute, kept);
-    return {
-      resourceGroupExists: (name) => compute.resourceGroupExists(name),
-      subnet: (options) => compute.subnet(options),
-      vmSizes: (location) => {
-        const nowMs = this.#clock.monotonic();
-        const known = kept.get(location);
-        if (known !== undefined && nowMs - known.atMs < SIZES_KEPT_MS) return known.sizes;
-        const sizes = compute.vmSizes(location);
-        kept.set(location, { atMs: nowMs, sizes });
-        sizes.catch(() => kept.delete(location));
-        return sizes;
-      },
-    };
-  }
-}
-
-interface KeptSizes {
-  atMs: number;
-  sizes: Promise<VmSize[]>;
 }
 
 const REFUSED: ReadonlySet<string> = new Set(['AuthenticationFailed']);

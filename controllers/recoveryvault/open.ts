@@ -113,9 +113,18 @@ export async function openVault(
         before?.observation ??
         new VaultObservation({ objects: stores.objects, clock: deps.clock, log: deps.log }),
       points: before?.points ?? new PointsReader({ objects: stores.objects }),
+      claims: sameControl(before?.control, taken.state) ? (before?.claims ?? new Map()) : new Map(),
       readable: true,
     },
   };
+}
+
+function sameControl(before: ControlState | undefined, now: ControlState): boolean {
+  return (
+    before?.state === 'InControl' &&
+    now.state === 'InControl' &&
+    before.controllerEpoch === now.controllerEpoch
+  );
 }
 
 function reusable(before: OpenVault | undefined, document: VaultDocument) {

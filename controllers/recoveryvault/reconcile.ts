@@ -73,6 +73,11 @@ export class RecoveryVaultReconciler {
     return { requeueAfterMs: Math.min(wait, environment.intervals.pollMs) };
   }
 
+  /** Gives back what all vaults' stores hold. */
+  async close(): Promise<void> {
+    for (const key of [...this.#stores.keys()]) await this.#close(key);
+  }
+
   /** Opens and reads the vault; whatever fails is a condition, never an end. */
   async #look(resource: RecoveryVault, log: Logger): Promise<Seen> {
     const { environment } = this.#deps;

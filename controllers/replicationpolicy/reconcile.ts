@@ -6,7 +6,7 @@ import type { ObjectKey } from '../runtime/objectKey.ts';
 import { showPolicy } from './status.ts';
 
 const type = farshoreTypes.replicationPolicy;
-const LOOK_AGAIN_MS = 60_000;
+const LOOK_AGAIN_MS = 15_000;
 
 export class ReplicationPolicyReconciler {
   readonly #environment: Environment;
@@ -43,7 +43,10 @@ export class ReplicationPolicyReconciler {
       { signal: context.signal, promptly: ['machines'] },
     );
     return {
-      requeueAfterMs: written.outcome === 'deferred' ? written.retryAfterMs : LOOK_AGAIN_MS,
+      requeueAfterMs:
+        written.outcome === 'deferred'
+          ? Math.min(written.retryAfterMs, LOOK_AGAIN_MS)
+          : LOOK_AGAIN_MS,
     };
   }
 }
