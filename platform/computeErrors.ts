@@ -6,7 +6,7 @@
 import { FarshoreError } from './errors.ts';
 
 export type ComputeErrorCode =
-  /** The subscription's or region's quota, or the capacity of the zone, does not allow it. More must be asked for. */
+  /** The subscription's or region's quota, or the capacity of the zone or subnet, does not allow it. */
   | 'QuotaExceeded'
   /** Azure wants fewer calls for longer than we were willing to wait. Transient; `retryAfterMs` says how long. */
   | 'Throttled'

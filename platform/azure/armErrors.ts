@@ -17,6 +17,7 @@ const byAzureCode: Readonly<Record<string, ComputeErrorCode>> = {
   ZonalAllocationFailed: 'QuotaExceeded',
   OverconstrainedAllocationRequest: 'QuotaExceeded',
   OverconstrainedZonalAllocationRequest: 'QuotaExceeded',
+  SubnetIsFull: 'QuotaExceeded',
   SubscriptionNotRegistered: 'InvalidRequest',
   RequestDisallowedByPolicy: 'InvalidRequest',
   AuthorizationFailed: 'AuthenticationFailed',
@@ -123,7 +124,7 @@ function slow(what: string, cause: Error): ComputeError {
 
 const advice: Readonly<Record<ComputeErrorCode, string>> = {
   QuotaExceeded:
-    'Choose another size or zone, remove what is not needed, or request more quota for the subscription in this region.',
+    'Choose another size, zone or subnet, remove what is not needed, or request more quota for the subscription in this region.',
   Throttled: 'It is tried again later.',
   NotFound: 'Create what is missing, or correct its name.',
   Conflict: 'Look at the resource in the portal: something else holds or changes it.',

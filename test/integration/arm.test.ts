@@ -345,6 +345,11 @@ describe('states that contradict a call', () => {
     await expectCode(compute.createNic(fresh('nic'), outside), 'InvalidRequest');
     const nowhere = { ...fixed, subnetId: `${subnetId}-none` };
     await expectCode(compute.createNic(fresh('nic'), nowhere), 'NotFound');
+    // Eight addresses, of which Azure keeps five.
+    const tiny = { ...fixed, subnetId: subnetId.replace(/servers$/, 'tiny'), privateIp: undefined };
+    for (const _ of [1, 2, 3]) await compute.createNic(fresh('nic'), { ...tiny });
+    const full = await expectCode(compute.createNic(fresh('nic'), { ...tiny }), 'QuotaExceeded');
+    expect(full.azureCode).toBe('SubnetIsFull');
   });
 
   test('a target that does not fit is refused with what is wrong', async () => {
@@ -541,6 +546,19 @@ describe('who we are', () => {
       }),
     });
     await expectCode(otherAudience.disk(ref), 'AuthenticationFailed');
+  });
+
+  test('a login service that is down is Unreachable, not a wrong secret', async () => {
+    await fixture.emulator.control.addFault({
+      kind: 'error',
+      status: 503,
+      code: 'ServiceUnavailable',
+      message: 'The service is down.',
+      operation: 'POST login',
+      times: 10,
+    });
+    const error = await expectCode(computeFor(fixture.emulator).disk(fresh('disk')), 'Unreachable');
+    expect(error.message).toContain('503');
   });
 
   test('a certificate that nobody vouches for is not talked to', async () => {
