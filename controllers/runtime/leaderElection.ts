@@ -5,7 +5,7 @@
  * The leader stops its work when it could not renew for `renewDeadlineMs`, counted from the start of the last renewal that
  * succeeded. That is shorter than the duration, so the work has stopped before another may begin.
  */
-import { errorCode, errorMessage } from '../../platform/errors.ts';
+import { errorCode, errorMessage, FarshoreError } from '../../platform/errors.ts';
 import {
   isKubeError,
   type KubeClient,
@@ -25,8 +25,10 @@ export interface LeaderElectionOptions {
 }
 
 /** The lease could not be renewed in time: the reason with which the work's signal aborts. */
-export class LeadershipLost extends Error {
-  readonly code = 'LeadershipLost';
+export class LeadershipLost extends FarshoreError {
+  constructor(message: string) {
+    super('LeadershipLost', message);
+  }
 }
 
 export class LeaderElection {

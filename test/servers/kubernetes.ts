@@ -40,7 +40,7 @@ export interface KubernetesServer {
   stop(): Promise<void>;
 }
 
-/** Starts a cluster with empty state in `dir` (made when missing), or in a directory of its own that `stop` removes. */
+/** Starts a cluster with whatever state `dir` holds (made when missing), or an empty one in a directory that `stop` removes. */
 export async function startKubernetes(options: { dir?: string } = {}): Promise<KubernetesServer> {
   const binaries = await ensureKubernetes((line) => console.error(line));
   const directory = options.dir ?? mkdtempSync(path.join(os.tmpdir(), 'farshore-kubernetes-'));
