@@ -147,6 +147,9 @@ export interface FilesystemFreezer {
   thaw(plan: FreezePlan): Promise<{ frozenForMs: number; void: string[] }>;
   /** Calls the watchdogs off: what is frozen stays so, also when this process ends. `void` as above: those thawed before. */
   hold(plan: FreezePlan): Promise<{ void: string[] }>;
+  /** What is held frozen now: for an agent that comes back to `adoptHeld`, after which `thaw` thaws it. */
+  held(): string[];
+  adoptHeld(mountPoints: readonly string[]): void;
 }
 
 export interface FreezePlan {

@@ -13,7 +13,7 @@ import {
 import type { CapturedDisk } from './disk.ts';
 import type { RecordSink } from './sink.ts';
 
-const BATCH_BYTES = 1 << 20;
+const BATCH_BYTES_MAX = (1 << 20) + 128 * 1024;
 /** A batch is sent before the next record might not fit. */
 const RECORD_MAX = DATA_HEADER_SIZE + LEAF_SIZE;
 const RECORDS_MAX = 8192;
@@ -56,6 +56,7 @@ function zeroMask(leaf: Uint8Array, blockMask: number): number {
 
 export class BatchSender {
   readonly #sink: RecordSink;
+  readonly #batchBytes: number;
   #records: Uint8Array = new Uint8Array(0);
   #filled = 0;
   #carried: { disk: CapturedDisk; leaf: number; mask: number }[] = [];
@@ -66,6 +67,7 @@ export class BatchSender {
 
   constructor(sink: RecordSink) {
     this.#sink = sink;
+    this.#batchBytes = Math.min(BATCH_BYTES_MAX, sink.batchBytes);
   }
 
   /**
@@ -88,8 +90,7 @@ export class BatchSender {
     const allZero = record.hash === ZERO_LEAF_HASH || isZero(bytes);
     const zero = allZero ? blockMask : zeroMask(bytes, blockMask);
     const hashOfLeaf = allZero ? ZERO_LEAF_HASH : (record.hash ?? leafHash(bytes));
-    if (this.#records.length === 0)
-      this.#records = Buffer.allocUnsafeSlow(BATCH_BYTES + RECORD_MAX);
+    if (this.#records.length === 0) this.#records = Buffer.allocUnsafeSlow(this.#batchBytes);
     encodeDataHeader(this.#records, this.#filled, {
       disk: disk.index,
       leaf,
@@ -99,7 +100,8 @@ export class BatchSender {
     });
     this.#filled += DATA_HEADER_SIZE;
     this.#copyBlocks(bytes, blockMask & ~zero);
-    if (this.#filled >= BATCH_BYTES || this.#carried.length >= RECORDS_MAX) await this.#send();
+    if (this.#filled + RECORD_MAX > this.#batchBytes || this.#carried.length >= RECORDS_MAX)
+      await this.#send();
   }
 
   /** Sends what was collected; resolves when all of it was handed on. */

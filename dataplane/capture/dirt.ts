@@ -37,8 +37,8 @@ export class Dirt {
     this.#sent.add(leaf, mask);
   }
 
-  /** A barrier was acknowledged; all that was sent so far went before it. */
-  barrierAcknowledged(lsn: bigint): void {
+  /** A barrier was given this LSN; all that was sent so far went before it, and nothing else was yet. */
+  barrierSent(lsn: bigint): void {
     if (this.#mark !== 0n) return;
     this.#mark = lsn;
     this.#sentBefore = this.#sent;

@@ -5,6 +5,8 @@
 export interface RecordSink {
   /** LSN of the next record. */
   readonly nextLsn: bigint;
+  /** The most bytes of records in one `send`; at least 128 KiB. */
+  readonly batchBytes: number;
   /** Gives the records their LSNs and sends them, as far as credit allows. `records` must not change any more. */
   send(batch: { records: Uint8Array; count: number }): Promise<void>;
   /** Which of these consecutive leaves differ from what the journal holds: one AnswerCode a leaf. */

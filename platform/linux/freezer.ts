@@ -117,6 +117,14 @@ export class LinuxFreezer implements FilesystemFreezer {
     return { void: undone };
   }
 
+  held(): string[] {
+    return [...this.#held];
+  }
+
+  adoptHeld(mountPoints: readonly string[]): void {
+    this.#held = [...mountPoints];
+  }
+
   #matches(plan: FreezePlan): boolean {
     const wanted = plan.mounts.filter((mount) => mount.freezable).map((mount) => mount.mountPoint);
     return (
