@@ -18,6 +18,13 @@ export interface BlobFailure {
   message: string;
 }
 
+/** As much of the SDK's RestError as is looked at. */
+interface AnsweredError {
+  statusCode?: unknown;
+  details?: { errorCode?: unknown };
+  response?: { headers?: { get?: (name: string) => string | undefined } };
+}
+
 const FENCE_CODES = /^(Lease|SequenceNumberConditionNotMet)/;
 const IDENTITY_ERRORS =
   /^(AuthenticationError|AggregateAuthenticationError|CredentialUnavailableError|AuthenticationRequiredError)$/;
@@ -27,11 +34,7 @@ const CERTIFICATE_CODES =
 const NEVER_SENT = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH)$/;
 
 export function blobFailure(error: unknown): BlobFailure {
-  const rest = error as {
-    statusCode?: unknown;
-    details?: { errorCode?: unknown };
-    response?: { headers?: { get?: (name: string) => string | undefined } };
-  } | null;
+  const rest = error as AnsweredError | null;
   const status = typeof rest?.statusCode === 'number' ? rest.statusCode : undefined;
   const header = rest?.response?.headers?.get?.('x-ms-error-code');
   const detail = rest?.details?.errorCode;
@@ -61,7 +64,7 @@ export function translateBlobError(
   const failure = blobFailure(error);
   const { status, code } = failure;
   const what = `${call.operation} ${call.object} in ${call.account}`;
-  const options = { cause: error };
+  const options = { cause: withoutRequest(error, failure) };
   if (error instanceof Error && IDENTITY_ERRORS.test(error.name))
     return new StoreError(
       'VaultRefusedKey',
@@ -112,6 +115,21 @@ export function translateBlobError(
     `${what} was refused (${status} ${code}): ${failure.message}. Check that the account is a standard general-purpose v2 account without hierarchical namespace.`,
     options,
   );
+}
+
+/**
+ * What the SDK throws carries the whole request: SAS, Authorization header, certificates. Whoever logs our error logs its cause, so
+ * only what tells one failure from another is kept.
+ */
+function withoutRequest(error: unknown, failure: BlobFailure): Error {
+  const cause = new Error(failure.message);
+  const headers = (error as AnsweredError | null)?.response?.headers;
+  return Object.assign(cause, {
+    name: error instanceof Error ? error.name : 'Error',
+    code: failure.code,
+    ...(failure.status === undefined ? {} : { statusCode: failure.status }),
+    requestId: headers?.get?.('x-ms-request-id'),
+  });
 }
 
 function unreachable(what: string, failure: BlobFailure, options: ErrorOptions): StoreError {

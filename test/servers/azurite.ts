@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 /** Azure's blob service on this machine: Azurite, as a process of its own with its own account and key. */
 export interface Azurite {
   connectionString: string;
-  /** http://host:port/account */
+  /** http(s)://host:port/account */
   blobEndpoint: string;
   accountName: string;
   accountKey: string;
@@ -32,9 +32,17 @@ const PROGRAM = path.resolve(
   '../../node_modules/azurite/dist/src/blob/main.js',
 );
 
-/** `dir`: where it keeps its data; without it a temporary one. `port` 0 or none: a free one. */
+/**
+ * `dir`: where it keeps its data; without it a temporary one. `port` 0 or none: a free one. With `tls` (PEM) it speaks HTTPS, and
+ * takes bearer tokens whose claims look right (it checks no signature).
+ */
 export async function startAzurite(
-  options: { dir?: string; host?: string; port?: number } = {},
+  options: {
+    dir?: string;
+    host?: string;
+    port?: number;
+    tls?: { certificatePem: string; privateKeyPem: string; caCertificatePem: string };
+  } = {},
 ): Promise<Azurite> {
   const host = options.host ?? '127.0.0.1';
   const port = options.port || (await freePort(host));
@@ -44,8 +52,18 @@ export async function startAzurite(
     options.dir === undefined
       ? randomBytes(64).toString('base64')
       : createHash('sha512').update(path.resolve(options.dir)).digest('base64');
-  const blobEndpoint = `http://${host}:${port}/${ACCOUNT}`;
-  const server = new Server({ host, port, directory, accountKey });
+  const scheme = options.tls === undefined ? 'http' : 'https';
+  const blobEndpoint = `${scheme}://${host}:${port}/${ACCOUNT}`;
+  const tlsArguments: string[] = [];
+  if (options.tls !== undefined) {
+    const [cert, key] = [path.join(directory, 'tls.crt'), path.join(directory, 'tls.key')];
+    await writeFile(cert, options.tls.certificatePem);
+    await writeFile(key, options.tls.privateKeyPem, { mode: 0o600 });
+    // It copies from itself over HTTPS, and must trust itself for that.
+    await writeFile(path.join(directory, 'ca.crt'), options.tls.caCertificatePem);
+    tlsArguments.push('--cert', cert, '--key', key, '--oauth', 'basic');
+  }
+  const server = new Server({ host, port, directory, accountKey, tlsArguments });
   try {
     await server.start();
   } catch (error) {
@@ -54,7 +72,7 @@ export async function startAzurite(
     throw error;
   }
   return {
-    connectionString: `DefaultEndpointsProtocol=http;AccountName=${ACCOUNT};AccountKey=${accountKey};BlobEndpoint=${blobEndpoint};`,
+    connectionString: `DefaultEndpointsProtocol=${scheme};AccountName=${ACCOUNT};AccountKey=${accountKey};BlobEndpoint=${blobEndpoint};`,
     blobEndpoint,
     accountName: ACCOUNT,
     accountKey,
@@ -75,11 +93,19 @@ export async function startAzurite(
   };
 }
 
+interface ServerOptions {
+  host: string;
+  port: number;
+  directory: string;
+  accountKey: string;
+  tlsArguments: readonly string[];
+}
+
 class Server {
-  readonly #options: { host: string; port: number; directory: string; accountKey: string };
+  readonly #options: ServerOptions;
   #child: ChildProcess | undefined;
 
-  constructor(options: { host: string; port: number; directory: string; accountKey: string }) {
+  constructor(options: ServerOptions) {
     this.#options = options;
   }
 
@@ -88,7 +114,7 @@ class Server {
   }
 
   async start(): Promise<void> {
-    const { host, port, directory, accountKey } = this.#options;
+    const { host, port, directory, accountKey, tlsArguments } = this.#options;
     const output = path.join(directory, 'azurite.out');
     const log = await open(output, 'a');
     const child = spawn(
@@ -97,9 +123,16 @@ class Server {
         PROGRAM,
         ...['--blobHost', host, '--blobPort', String(port), '--location', directory],
         ...['--skipApiVersionCheck', '--silent', '--disableTelemetry'],
+        ...tlsArguments,
       ],
       {
-        env: { ...process.env, AZURITE_ACCOUNTS: `${ACCOUNT}:${accountKey}` },
+        env: {
+          ...process.env,
+          AZURITE_ACCOUNTS: `${ACCOUNT}:${accountKey}`,
+          ...(tlsArguments.length === 0
+            ? {}
+            : { NODE_EXTRA_CA_CERTS: path.join(directory, 'ca.crt') }),
+        },
         stdio: ['ignore', log.fd, log.fd],
       },
     );
