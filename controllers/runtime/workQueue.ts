@@ -119,7 +119,8 @@ export class WorkQueue {
 
   #setAlarm(): void {
     if (this.#due.size === 0) return;
-    const atMs = Math.min(...this.#due.values());
+    let atMs = Number.POSITIVE_INFINITY;
+    for (const dueMs of this.#due.values()) atMs = Math.min(atMs, dueMs);
     if (this.#alarm !== undefined && this.#alarm.atMs <= atMs) return;
     this.#alarm?.cancel.abort();
     const alarm = { atMs, cancel: new AbortController() };
