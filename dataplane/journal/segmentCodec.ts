@@ -160,5 +160,6 @@ export function ownBuffer(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
     bytes.byteOffset === 0 &&
     bytes.buffer instanceof ArrayBuffer &&
     bytes.byteLength === bytes.buffer.byteLength;
-  return whole ? (bytes as Uint8Array<ArrayBuffer>) : bytes.slice();
+  // Not bytes.slice(): that of a Buffer is a view again, often into a pool that must not be moved.
+  return whole ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes);
 }
