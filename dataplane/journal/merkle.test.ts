@@ -182,5 +182,7 @@ test('a leaf of zeros and a zero entry are the same thing', () => {
 test('a root never changes its value', async () => {
   const leaves = new Map([[0, sha(new Uint8Array(LEAF_SIZE).fill(1))]]);
   const tree = new DiskTree({ sizeBytes: 5 * MIB + 512, known: 'unread' });
-  expect(await tree.root(table(leaves))).toMatchInlineSnapshot(`"cdc4aad450f25df7beb66e79bb369714758fcedf8a87e1ae69326a9184fdd3e4"`);
+  expect(await tree.root(table(leaves))).toMatchInlineSnapshot(
+    `"cdc4aad450f25df7beb66e79bb369714758fcedf8a87e1ae69326a9184fdd3e4"`,
+  );
 });
