@@ -91,35 +91,22 @@ export class AzurePageBlobStore implements PageBlobStore {
     options: { sequenceNumber: number; leaseSeconds: number },
   ): Promise<PageFence> {
     const { sequenceNumber } = options;
-    const leaseId = uuidOf(this.#calls.random.bytes(16));
-    for (let tries = 1; ; tries += 1) {
+    const fence = { leaseId: uuidOf(this.#calls.random.bytes(16)), sequenceNumber };
+    for (let tries = 1; tries <= FENCE_TRIES; tries += 1) {
       const present = await this.info(key);
       if (present === undefined)
         throw new StoreError('StoreObjectMissing', `Fencing ${key} failed: it does not exist.`);
       if (present.sequenceNumber > sequenceNumber)
         throw overtaken(key, present.sequenceNumber, sequenceNumber);
-      const acquired = await this.#takeLease(key, { leaseId, seconds: options.leaseSeconds });
-      if (acquired) break;
-      if (tries === FENCE_TRIES)
-        throw new StoreError(
-          'FenceLost',
-          `${key} was leased by another writer each time we tried.`,
-        );
+      if (!(await this.#takeLease(key, fence, options.leaseSeconds))) continue;
+      const reached = await this.#raiseSequenceNumber(key, fence);
+      if (reached === sequenceNumber) return fence;
+      if (reached !== undefined) {
+        await this.release(key, fence);
+        throw overtaken(key, reached, sequenceNumber);
+      }
     }
-    const reached = await this.#call({ operation: 'Fencing', object: key }, async ({ signal }) => {
-      // `max`: a repeated request changes nothing, and a higher number of another writer stays.
-      const response = await this.#blob(key).updateSequenceNumber('max', sequenceNumber, {
-        abortSignal: signal,
-        conditions: { leaseId },
-      });
-      return response.blobSequenceNumber ?? sequenceNumber;
-    });
-    const fence = { leaseId, sequenceNumber };
-    if (reached > sequenceNumber) {
-      await this.release(key, fence);
-      throw overtaken(key, reached, sequenceNumber);
-    }
-    return fence;
+    throw new StoreError('FenceLost', `${key} was leased by another writer each time we tried.`);
   }
 
   async renew(key: string, fence: PageFence): Promise<void> {
@@ -318,24 +305,35 @@ export class AzurePageBlobStore implements PageBlobStore {
   }
 
   /** False when another writer was faster between the two. */
-  async #takeLease(key: string, lease: { leaseId: string; seconds: number }): Promise<boolean> {
-    const call = { operation: 'Leasing', object: key };
-    return await this.#call(call, async (context) => {
-      // On a retry the lease may be ours already; breaking that would only cost a round.
+  async #takeLease(key: string, fence: PageFence, seconds: number): Promise<boolean> {
+    return await this.#call({ operation: 'Leasing', object: key }, async ({ signal }) => {
       await this.#lease(key)
-        .breakLease(0, { abortSignal: context.signal })
+        .breakLease(0, { abortSignal: signal })
         .catch((error: unknown) => {
           if (blobFailure(error).code !== 'LeaseNotPresentWithLeaseOperation') throw error;
         });
       try {
-        await this.#lease(key, lease.leaseId).acquireLease(lease.seconds, {
-          abortSignal: context.signal,
-        });
+        await this.#lease(key, fence.leaseId).acquireLease(seconds, { abortSignal: signal });
         return true;
       } catch (error) {
         if (blobFailure(error).code === 'LeaseAlreadyPresent') return false;
         throw error;
       }
+    });
+  }
+
+  /** The number that the blob has then; undefined when another writer took the lease meanwhile, perhaps one with a lower number. */
+  async #raiseSequenceNumber(key: string, fence: PageFence): Promise<number | undefined> {
+    return await this.#call({ operation: 'Fencing', object: key }, async ({ signal }) => {
+      // `max`: a repeated request changes nothing, and a higher number of another writer stays.
+      const response = await this.#blob(key).updateSequenceNumber('max', fence.sequenceNumber, {
+        abortSignal: signal,
+        conditions: { leaseId: fence.leaseId },
+      });
+      return response.blobSequenceNumber ?? fence.sequenceNumber;
+    }).catch((error: unknown) => {
+      if (isStoreError(error, 'FenceLost')) return undefined;
+      throw error;
     });
   }
 
