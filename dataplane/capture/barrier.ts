@@ -141,13 +141,13 @@ class BarrierRun {
       const left = tracking.dirtyBytes;
       if (left <= LITTLE_BYTES) return;
       const fits =
-        this.#frozenBytes() <= FROZEN_BYTES_MAX / 2 &&
+        this.#frozenBytes() <= FROZEN_BYTES_MAX * 0.75 &&
         readRate.estimateMs(this.#frozenBytes()) <= limits.deadlineMs / 4;
       if (fits && left > before * 0.7) return;
       before = left;
       await readRate.measure(left, () => runPass(tracking.disks, { sink, clock }));
     }
-    if (this.#frozenBytes() > FROZEN_BYTES_MAX / 2)
+    if (this.#frozenBytes() > FROZEN_BYTES_MAX * 0.9)
       throw voided(
         'BehindTheLink',
         `${this.#frozenBytes() >> 20} MiB are still to be read after ${PASSES_MAX} passes: the machine writes faster than the link carries. The barrier is tried again later.`,
