@@ -82,6 +82,7 @@ export class ScriptedAgent {
   readonly memory: AgentMemory;
   readonly #received: Received[] = [];
   #credit = 0;
+  #window = 0;
   #nextLsn = 0n;
   uploadedLsn = 0n;
   uploadedBarrierLsn = 0n;
@@ -114,7 +115,8 @@ export class ScriptedAgent {
       const answer = await this.connection.receive();
       if (answer?.type === FrameType.Heartbeat) continue;
       if (answer?.type !== FrameType.Welcome) return answer;
-      this.#credit = answer.message.creditBytes;
+      this.#window = answer.message.creditBytes;
+      this.#credit = this.#window;
       this.#nextLsn = answer.message.journaledLsn + 1n;
       this.uploadedLsn = answer.message.uploadedLsn;
       return answer;
@@ -181,6 +183,11 @@ export class ScriptedAgent {
     const { message: acknowledged } = await this.waitFor(FrameType.BarrierAcknowledged);
     this.memory.acknowledgedBarrierLsn = acknowledged.lsn;
     return { lsn, timeMs: freeze.timeMs, prepare };
+  }
+
+  /** Waits until everything that was sent is durable in the cache: all credit is back. */
+  async settled(): Promise<void> {
+    while (this.#credit < this.#window) this.#received.push(await this.#next());
   }
 
   async waitForUploaded(lsn: bigint): Promise<void> {
