@@ -18,7 +18,7 @@ import {
 import { createRecoveryChallenge } from './recoveryCheck.ts';
 import { decodeRecoveryRecipient } from './recoveryKey.ts';
 import type { SigningKey } from './signing.ts';
-import { updateVault, vaultRecipients } from './vault.ts';
+import { requireVault, updateVault, vaultRecipients } from './vault.ts';
 
 interface Deps {
   store: ObjectStore;
@@ -35,6 +35,13 @@ export async function setRecoveryRecipients(
 ): Promise<Versioned<VaultDocument>> {
   const recoveryRecipients = [...options.recoveryRecipients];
   for (const recipient of recoveryRecipients) decodeRecoveryRecipient(recipient);
+  const present = await requireVault(deps.store);
+  if (sameList(present.document.recoveryRecipients, recoveryRecipients)) return present;
+  // The catalog first: once vault.json names the new list, nobody has a reason to come back here.
+  await sealCatalog(deps, {
+    vault: { ...present.document, recoveryRecipients },
+    key: options.vaultKey,
+  });
   const vault = await updateVault(deps.store, (current) => {
     if (sameList(current.recoveryRecipients, recoveryRecipients)) return undefined;
     const { vaultId } = current;
@@ -55,6 +62,7 @@ export async function setRecoveryRecipients(
       }),
     };
   });
+  // Machines that were added meanwhile.
   await sealCatalog(deps, { vault: vault.document, key: options.vaultKey });
   return vault;
 }
@@ -68,12 +76,16 @@ export async function replaceVaultKey(
   options: { opener: BoxKey; newVaultKey: BoxKey },
 ): Promise<Versioned<VaultDocument>> {
   const { opener, newVaultKey } = options;
+  const vaultKey = { id: newVaultKey.id, publicKey: encodePublicKey(newVaultKey.publicKey) };
+  // The catalog first: once vault.json names the new key, nobody has a reason to come back here.
+  const { document } = await requireVault(deps.store);
+  await sealCatalog(deps, { vault: { ...document, vaultKey }, key: opener });
   const vault = await updateVault(deps.store, (current) => {
     if (current.vaultKey.id === newVaultKey.id) return undefined;
-    const vaultKey = { id: newVaultKey.id, publicKey: encodePublicKey(newVaultKey.publicKey) };
     const next = { ...current, vaultKey };
     return { ...next, ca: resealedAuthority({ random: deps.random, vault: next, key: opener }) };
   });
+  // Machines that were added meanwhile.
   await sealCatalog(deps, { vault: vault.document, key: opener });
   return vault;
 }

@@ -331,11 +331,15 @@ describe('other recipients', () => {
     const dataKey = await withMachine(vault);
     const newVaultKey = generateBoxKey(random);
     const replace = () => replaceVaultKey(deps(), { opener: recovery.box, newVaultKey });
-    store.fault = (operation, key) =>
-      operation === 'replace' && key.startsWith('catalog/')
-        ? { when: 'before', error: new Error('killed') }
-        : undefined;
-    await expect(replace()).rejects.toThrow('killed');
+    for (const killedAt of ['catalog/', 'vault.json']) {
+      store.fault = (operation, key) =>
+        operation === 'replace' && key.startsWith(killedAt)
+          ? { when: 'before', error: new Error('killed') }
+          : undefined;
+      await expect(replace()).rejects.toThrow('killed');
+      // As long as anything is missing, vault.json says that there is something to do.
+      expect((await requireVault(store)).document.vaultKey.id).toBe(vaultKey.id);
+    }
     store.fault = undefined;
     const { document } = await replace();
     expect(document.vaultKey.id).toBe(newVaultKey.id);
