@@ -115,7 +115,7 @@ async function append(
     salt: deps.random.bytes(32),
     plainLength: 0,
     chunkSize: SEGMENT_CHUNK_SIZE,
-    sealedAtMs: deps.clock.now(),
+    sealedAtMs: Math.floor(deps.clock.now()),
     barriers: [],
   };
   const { bytes, digest } = await encodeSegment({

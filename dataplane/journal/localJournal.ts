@@ -449,7 +449,7 @@ export class LocalJournal implements MachineJournal {
       }
       const earliest = this.#lastBarrier === undefined ? 0 : this.#lastBarrier.timeMs + 1;
       return {
-        timeMs: Math.max(request.timeMs, earliest),
+        timeMs: Math.max(Math.floor(request.timeMs), earliest),
         consistency: request.consistency,
         disks,
         freezeMs: request.freezeMs,

@@ -117,7 +117,7 @@ export class Uploader {
         salt: random.bytes(32),
         plainLength: cut.plainLength,
         chunkSize: SEGMENT_CHUNK_SIZE,
-        sealedAtMs: clock.now(),
+        sealedAtMs: Math.floor(clock.now()),
         barriers: cut.barriers,
         failover: undefined,
       } as const;
