@@ -71,7 +71,7 @@ export async function secretTextOrCreate(
         labels: { 'app.kubernetes.io/managed-by': 'farshore' },
       },
       type: 'Opaque',
-      stringData: { [entry]: make() },
+      data: { [entry]: Buffer.from(make()).toString('base64') },
     });
   } catch (error) {
     if (!isKubeError(error, 'AlreadyExists')) throw error;

@@ -11,7 +11,11 @@ import { type AzureCloud, azureClouds, customCloud } from '../platform/azure/clo
 import { AzureCompute } from '../platform/azure/compute.ts';
 import { AzureDiskImageReader } from '../platform/azure/diskImageReader.ts';
 import { azureCredential } from '../platform/azure/login.ts';
-import { openVaultStores } from '../platform/azure/vaultStores.ts';
+import {
+  ensureVaultContainer,
+  openVaultStores,
+  type VaultAccess,
+} from '../platform/azure/vaultStores.ts';
 import { errorMessage } from '../platform/errors.ts';
 import { connectKubernetes } from '../platform/kube/client.ts';
 import { systemClock } from '../platform/node/clock.ts';
@@ -112,20 +116,20 @@ const makeStores: StoresFactory = async (connection) => {
   const { servicePrincipal, storage } = connection;
   const credential = azureCredential(cloud, { kind: 'ServicePrincipal', ...servicePrincipal });
   const place = { container: storage.container, prefix: storage.prefix, caBundle: cloud.ca };
-  const { objects, pages } = openVaultStores(
-    { clock: systemClock, random: systemRandom },
+  const access: VaultAccess =
     storage.connectionString === undefined
       ? { ...place, blobEndpoint: blobEndpointOf(connection), credential }
-      : { ...place, connectionString: storage.connectionString },
-  );
+      : { ...place, connectionString: storage.connectionString };
+  const world = { clock: systemClock, random: systemRandom };
+  const { objects, pages } = openVaultStores(world, access);
   return {
     objects,
     pages,
     compute: new AzureCompute({ cloud, credential, subscriptionId: connection.subscriptionId }),
-    images: new AzureDiskImageReader(
-      { clock: systemClock, random: systemRandom },
-      { caBundle: cloud.ca },
-    ),
+    images: new AzureDiskImageReader(world, { caBundle: cloud.ca }),
+    ensureContainer: async () => {
+      await ensureVaultContainer(world, access);
+    },
     // Azure's clients hold nothing that has to be given back.
     close: async () => {},
   };

@@ -24,6 +24,8 @@ export interface VaultStores {
   pages: PageBlobStore;
   compute: Compute;
   images: DiskImageReader;
+  /** Makes the container when it is not there: for a vault that is new. */
+  ensureContainer(): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -19,6 +19,7 @@ import {
   isEndorsedController,
   openAuthority,
   readVault,
+  VaultMissingError,
 } from '../../vault/vault.ts';
 import { namespaceOf } from '../environment.ts';
 import { VaultObservation } from '../openvaults/observation.ts';
@@ -133,14 +134,31 @@ function reusable(before: OpenVault | undefined, document: VaultDocument) {
     : undefined;
 }
 
-/** The vault key's Secret exists before vault.json names the key: a vault that nobody can open must never come to be. */
+/**
+ * The vault key's Secret exists before vault.json names the key: a vault that nobody can open must never come to be. A vault that
+ * should be there and is not is never made anew: that would hide the loss, or a wrong name, behind an empty one.
+ */
 async function findOrCreate(
   deps: OpenDeps,
   resource: RecoveryVault,
   stores: VaultStores,
 ): Promise<{ document: VaultDocument; created: boolean }> {
+  const { status, spec } = resource;
+  const isNew =
+    status?.vaultId === undefined &&
+    spec.vaultKeySecretRef === undefined &&
+    spec.takeControlFromEpoch === undefined;
+  if (isNew) await stores.ensureContainer();
   const present = await readVault(stores.objects);
-  if (present !== undefined) return { document: present.document, created: false };
+  if (present !== undefined) {
+    if (status?.vaultId !== undefined && status.vaultId !== present.document.vaultId)
+      throw new FarshoreError(
+        Reason.VaultDamaged,
+        `The vault at this place is ${present.document.vaultId}, but this resource held ${status.vaultId} there. Somebody replaced it; restore vault.json, or create another RecoveryVault for the new one.`,
+      );
+    return { document: present.document, created: false };
+  }
+  if (!isNew) throw new VaultMissingError();
   const vaultKey = await ownKey(deps, resource);
   const { vault, created } = await createVault(
     { store: stores.objects, clock: deps.clock, random: deps.random },
@@ -148,7 +166,7 @@ async function findOrCreate(
       installationId: deps.installation.id,
       vaultKey,
       controllerKey: deps.installation.signingKey,
-      recoveryRecipients: resource.spec.recoveryRecipients,
+      recoveryRecipients: spec.recoveryRecipients,
     },
   );
   return { document: vault.document, created };

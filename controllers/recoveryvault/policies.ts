@@ -32,10 +32,12 @@ export function reachabilityOf(
     case 'VaultContainerMissing':
       return {
         reason: Reason.ContainerMissing,
-        message: `The ${where} does not exist: ${errorMessage(error)} Create the container; Farshore never does.`,
+        message: `The ${where} does not exist: ${errorMessage(error)} Create it, or correct spec.containerName: it is made only for a vault that is new.`,
       };
     case 'VaultFormatTooNew':
       return { reason: Reason.FormatTooNew, message: errorMessage(error) };
+    case 'VaultMissing':
+    case 'VaultDamaged':
     case 'VaultDocumentInvalid':
     case 'AuthorityInvalid':
     case 'SealedKeyInvalid':
