@@ -78,7 +78,7 @@ async function main(): Promise<void> {
   const { stop, failed } = stopSignals();
   const { objects, pages, location } = openVaultStores(world, accessOf(bootstrap.vault));
   logger.info({ vault: location, processServer: bootstrap.name }, 'The process server starts');
-  await checkVault(objects, bootstrap, stop);
+  await checkVault(bootstrap, stop);
   const directories = await makeDirectories(cacheDirectory);
   const disk = openDisk(directories.server);
   const identity = await establishIdentity(
@@ -135,13 +135,11 @@ async function serve(ready: {
   }
 }
 
-/** Before anything is made: a wrong key, another vault and a newer format are told at once. */
-async function checkVault(
-  store: ObjectStore,
-  bootstrap: Bootstrap,
-  signal: AbortSignal,
-): Promise<void> {
-  const { document } = await patiently(world, signal, () => requireVault(store));
+/** Before anything is made: a wrong key, another vault and a newer format are told at once, a silent vault after seconds. */
+async function checkVault(bootstrap: Bootstrap, signal: AbortSignal): Promise<void> {
+  const patience = { stallMs: 5_000, totalMs: 5_000 };
+  const { objects } = openVaultStores(world, { ...accessOf(bootstrap.vault), patience });
+  const { document } = await patiently(world, signal, () => requireVault(objects));
   if (document.vaultId === bootstrap.vaultId) return;
   throw new FarshoreError(
     'VaultIsAnother',
