@@ -37,8 +37,8 @@ export interface ReplicaLimits {
 }
 
 export const DEFAULT_REPLICA_LIMITS: ReplicaLimits = {
-  pendingBytes: 64 << 20,
-  concurrency: 8,
+  pendingBytes: 32 << 20,
+  concurrency: 4,
   leaseSeconds: 60,
   leafCacheBytes: 8 << 20,
   backlogBarriers: 8,
