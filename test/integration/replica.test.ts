@@ -11,6 +11,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { listPoints, readPoints } from '../../dataplane/journal/points.ts';
 import { Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
+import { encodeVhdFooter, vhdBodySize, vhdUniqueId } from '../../dataplane/journal/vhd.ts';
 import {
   ensureVaultContainer,
   openVaultStores,
@@ -156,6 +157,21 @@ test('the newer of two holders wins on every blob; the older one writes nothing 
   await newer.close();
   expect((await listPoints(stores.objects, machine.machineId)).lsns).toHaveLength(2);
   expect(await problemsOfAll(machine)).toEqual([]);
+});
+
+test('QEMU reads a footer of any size exactly, up to its own limit of 2040 GiB', async () => {
+  const gib = 1024 * MIB;
+  const sizes = [1, MIB, MIB + 512, 17 * MIB, 127 * gib, 500 * gib + 3 * MIB, 2040 * gib];
+  for (const size of sizes) {
+    const bodySize = vhdBodySize(size);
+    const file = path.join(directory, 'sized.vhd');
+    const uniqueId = vhdUniqueId({ machineId: 'ab'.repeat(16), index: 0 });
+    const handle = await open(file, 'w');
+    await handle.write(encodeVhdFooter({ bodySize, uniqueId }), 0, 512, bodySize);
+    await handle.close();
+    const { stdout } = await run('qemu-img', ['info', '--output=json', '-f', 'vpc', file]);
+    expect(JSON.parse(stdout)['virtual-size']).toBe(bodySize);
+  }
 });
 
 const token = 'one-time-token-of-the-test';
