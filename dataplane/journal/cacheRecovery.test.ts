@@ -1,0 +1,342 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { JournalWorld, machineId as machine, sda, until } from '../../test/fakes/journalWorld.ts';
+import { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
+import { silentLogger } from '../../test/fakes/silentLogger.ts';
+import { SourceAgent } from '../../test/fakes/sourceAgent.ts';
+import { LOG_HEADER_SIZE } from './cacheEntry.ts';
+import { CacheLog, logFileName, readEntries } from './cacheLog.ts';
+import { decideRecovery, type LogFileState, recoverLog, recoveryTable } from './cacheRecovery.ts';
+
+const cacheId = 'c'.repeat(32);
+const machineId = 'a'.repeat(32);
+const other = 'b'.repeat(32);
+
+async function openLog(disk: MemoryDisk, fileBytes = 1 << 20) {
+  await disk.makeDirectory('log');
+  await disk.syncDirectory('.');
+  const recovered = await recoverLog(disk, { cacheId, logger: silentLogger });
+  const failures: Error[] = [];
+  const log = new CacheLog({
+    ...{ disk, cacheId, fileBytes, ...recovered },
+    onFailed: (error) => failures.push(error),
+  });
+  return { log, recovered, failures };
+}
+
+const entry = (lsn: number, length = 100, owner = machineId) => ({
+  machineId: owner,
+  incarnation: 1n,
+  firstLsn: BigInt(lsn),
+  count: 1,
+  payload: new Uint8Array(length).fill(lsn),
+});
+
+/** LSNs of a machine that the log gives back, each payload checked. */
+async function lsnsOf(disk: MemoryDisk, owner = machineId): Promise<number[]> {
+  const { runs } = await recoverLog(disk, { cacheId, logger: silentLogger });
+  const lsns: number[] = [];
+  for (const run of runs.filter((candidate) => candidate.machineId === owner))
+    for await (const { header, payload } of readEntries(disk, run.place, run)) {
+      expect(payload.every((byte) => byte === Number(header.firstLsn) % 256)).toBe(true);
+      lsns.push(Number(header.firstLsn));
+    }
+  return lsns;
+}
+
+async function edit(disk: MemoryDisk, number: number, change: (bytes: Uint8Array) => Uint8Array) {
+  const file = await disk.open(logFileName(number), 'create');
+  const bytes = new Uint8Array(await file.size());
+  await file.read(bytes, 0);
+  const changed = change(bytes);
+  await file.truncate(0);
+  await file.write(changed, 0);
+  await file.sync();
+  await file.close();
+}
+
+const flip = (at: number) => (bytes: Uint8Array) => {
+  bytes[at] = (bytes[at] as number) ^ 1;
+  return bytes;
+};
+const cut = (by: number) => (bytes: Uint8Array) => bytes.slice(0, bytes.length - by);
+
+test('exactly one row of the recovery table matches every state of a log file', () => {
+  const used = new Set<string>();
+  for (const found of ['yes', 'no'] as const)
+    for (const header of ['whole', 'cut', 'damaged', 'foreign', 'newer'] as const)
+      for (const body of ['none', 'some'] as const)
+        for (const end of ['clean', 'torn', 'damaged'] as const)
+          for (const position of ['last', 'earlier'] as const) {
+            const state: LogFileState = { found, header, body, end, position };
+            expect(recoveryTable.filter((row) => row.matches(state))).toHaveLength(1);
+            used.add(decideRecovery(state).label);
+          }
+  expect(used.size).toBe(recoveryTable.length);
+});
+
+describe('the log', () => {
+  test('gives back what was appended, machine by machine, over many files', async () => {
+    const disk = new MemoryDisk();
+    const { log } = await openLog(disk, 5000);
+    const appends = [];
+    for (let lsn = 1; lsn <= 100; lsn++) {
+      appends.push(log.append(entry(lsn, 1 + lsn * 3)));
+      if (lsn % 3 === 0) appends.push(log.append(entry(lsn, 10, other)));
+      if (lsn % 10 === 0) await appends.at(-1);
+    }
+    await Promise.all(appends);
+    await log.close();
+    expect(log.numbers().length).toBeGreaterThan(3);
+    expect(await lsnsOf(disk)).toEqual(Array.from({ length: 100 }, (_, i) => i + 1));
+    expect(await lsnsOf(disk, other)).toHaveLength(33);
+  });
+
+  test('many appends at the same time share a sync', async () => {
+    const disk = new MemoryDisk();
+    const { log } = await openLog(disk);
+    await log.append(entry(1));
+    const before = disk.counts.sync;
+    await Promise.all(Array.from({ length: 200 }, (_, i) => log.append(entry(2 + i))));
+    expect(disk.counts.sync - before).toBeLessThanOrEqual(2);
+    await log.close();
+  });
+
+  test('large and small payloads come back alike', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.oneof(fc.nat(2000), fc.nat(900_000)), { minLength: 1, maxLength: 8 }),
+        async (lengths) => {
+          const disk = new MemoryDisk();
+          const { log } = await openLog(disk);
+          await Promise.all(lengths.map((length, i) => log.append(entry(i + 1, length))));
+          await log.close();
+          expect(await lsnsOf(disk)).toEqual(lengths.map((_, i) => i + 1));
+        },
+      ),
+      { numRuns: 20 },
+    );
+  });
+
+  test('after a failed sync nothing is acknowledged any more, until it is opened again', async () => {
+    const disk = new MemoryDisk();
+    const { log, failures } = await openLog(disk);
+    await log.append(entry(1));
+    disk.fault = (operation) => (operation === 'sync' ? new Error('EIO') : undefined);
+    await expect(log.append(entry(2))).rejects.toMatchObject({ code: 'CacheFailed' });
+    disk.fault = undefined;
+    await expect(log.append(entry(3))).rejects.toMatchObject({ code: 'CacheFailed' });
+    expect(failures).toHaveLength(1);
+    disk.crash();
+    const again = await openLog(disk);
+    await again.log.append(entry(2));
+    await again.log.close();
+    expect(await lsnsOf(disk)).toEqual([1, 2]);
+  });
+});
+
+describe('recovery', () => {
+  /** Three synced groups in file 1; the offset where the last one begins. */
+  async function threeEntries(disk: MemoryDisk) {
+    const { log } = await openLog(disk);
+    const places = [];
+    for (let lsn = 1; lsn <= 3; lsn++) places.push(await log.append(entry(lsn)));
+    await log.close();
+    return places.map(({ offset }) => offset) as [number, number, number];
+  }
+
+  test.each([
+    ['cut in its payload', (_: number) => cut(80)],
+    ['cut in its header', (_: number) => cut(190)],
+    ['flipped in its header', (at: number) => flip(at + 20)],
+    ['flipped in its payload', (at: number) => flip(at + 70)],
+    [
+      'followed by zeros',
+      (_: number) => (bytes: Uint8Array) => new Uint8Array([...bytes, ...new Uint8Array(700)]),
+    ],
+  ])(
+    'a tail that was being written and is %s is cut off, kept aside, and appended behind',
+    async (name, change) => {
+      const disk = new MemoryDisk();
+      const [, , last] = await threeEntries(disk);
+      await edit(disk, 1, change(last));
+      const { log, recovered } = await openLog(disk);
+      expect(recovered.holes).toEqual([]);
+      expect(await disk.list('log')).toContain('000000000001.log.broken');
+      const kept = name.startsWith('followed') ? 3 : 2;
+      await log.append(entry(kept + 1));
+      await log.close();
+      expect(await lsnsOf(disk)).toEqual(Array.from({ length: kept + 1 }, (_, i) => i + 1));
+    },
+  );
+
+  test('bytes that a later entry proves to have been synced are damage, and what follows is still found', async () => {
+    const disk = new MemoryDisk();
+    const [, second] = await threeEntries(disk);
+    await edit(disk, 1, flip(second + 70));
+    const { recovered } = await openLog(disk);
+    expect(recovered.holes).toEqual([{ file: 1, offset: second }]);
+    expect(await lsnsOf(disk)).toEqual([1, 3]);
+  });
+
+  test('a file cut short, a lost header and a lost file are damage when a later file exists', async () => {
+    for (const harm of [
+      (disk: MemoryDisk) => edit(disk, 1, cut(192)),
+      (disk: MemoryDisk) => edit(disk, 1, cut(10)),
+      (disk: MemoryDisk) => edit(disk, 1, flip(3)),
+      (disk: MemoryDisk) => edit(disk, 1, () => new Uint8Array(0)),
+      async (disk: MemoryDisk) => {
+        await disk.remove(logFileName(2));
+        await disk.syncDirectory('log');
+      },
+    ]) {
+      const disk = new MemoryDisk();
+      await threeEntries(disk);
+      for (const lsn of [4, 5]) {
+        const { log } = await openLog(disk);
+        await log.append(entry(lsn));
+        await log.close();
+      }
+      await harm(disk);
+      const { recovered } = await openLog(disk);
+      expect(recovered.holes).toHaveLength(1);
+      expect((await lsnsOf(disk)).at(-1)).toBe(5);
+    }
+  });
+
+  test('an empty file, and one whose header was never finished, never counted', async () => {
+    for (const size of [0, 10, LOG_HEADER_SIZE]) {
+      const disk = new MemoryDisk();
+      await threeEntries(disk);
+      await edit(disk, 2, () => new Uint8Array(size));
+      const { log, recovered } = await openLog(disk);
+      expect(recovered.holes).toEqual([]);
+      await log.append(entry(4));
+      await log.close();
+      expect(await lsnsOf(disk)).toEqual([1, 2, 3, 4]);
+    }
+  });
+
+  test('a file of another cache or of a newer version stops everything and touches nothing', async () => {
+    const disk = new MemoryDisk();
+    await threeEntries(disk);
+    const refused = recoverLog(disk, { cacheId: 'd'.repeat(32), logger: silentLogger });
+    await expect(refused).rejects.toMatchObject({ code: 'CacheUnreadable' });
+    expect(await lsnsOf(disk)).toEqual([1, 2, 3]);
+  });
+
+  test('no file of any bytes crashes it or invents an entry', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ maxLength: 3000 }), fc.boolean(), async (bytes, behind) => {
+        const disk = new MemoryDisk();
+        if (behind) await threeEntries(disk);
+        const lsns = behind ? [1, 2, 3] : [];
+        await disk.makeDirectory('log');
+        await edit(disk, 1, (before) => new Uint8Array([...before, ...bytes]));
+        expect(await lsnsOf(disk)).toEqual(lsns);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe('a machine whose cache was damaged', () => {
+  const limits = { logFileBytes: 100_000 };
+
+  /** A barrier is journaled and can't be uploaded; then the process dies. */
+  async function unfinished() {
+    const world = new JournalWorld({ limits });
+    const cache = await world.open();
+    const journal = await cache.openMachine(world.machine());
+    const agent = new SourceAgent(1, sda.sizeBytes);
+    agent.connect(journal);
+    await agent.resyncIfRequired();
+    await agent.barrier();
+    await agent.uploaded();
+    world.objects.fault = (operation) =>
+      operation === 'putIfAbsent' ? { when: 'before', error: new Error('no link') } : undefined;
+    agent.scribble(10);
+    await agent.barrier();
+    await until(() => world.clock.sleeping > 0);
+    const { cacheId } = cache;
+    const { uploadedLsn } = journal.positions();
+    await cache.close();
+    world.objects.fault = undefined;
+    return { world, agent, cacheId, uploadedLsn };
+  }
+
+  async function expectResync(world: JournalWorld, agent: SourceAgent) {
+    const cache = await world.open();
+    const journal = await cache.openMachine(world.machine());
+    expect(journal.resync()).toEqual({ required: true, reason: 'VaultGap' });
+    expect(journal.positions().journaledLsn).toBe(journal.positions().uploadedLsn);
+    expect(world.logger.lines.some(({ level }) => level === 'error')).toBe(true);
+    agent.connect(journal);
+    await agent.resyncIfRequired();
+    const barrier = await agent.barrier();
+    expect(barrier.disks[0]?.root).toBe(agent.root());
+    await agent.uploaded();
+    const replayed = await world.replayVault();
+    expect(replayed.wrongBarriers).toEqual([]);
+    expect(Buffer.compare(replayed.disk, agent.source.bytes)).toBe(0);
+    await cache.close();
+  }
+
+  test('in its log begins again from the vault, with a resync, and says so', async () => {
+    const { world, agent, cacheId, uploadedLsn } = await unfinished();
+    const { runs } = await recoverLog(world.disk, { cacheId, logger: silentLogger });
+    for (const run of runs)
+      for await (const { header, place } of readEntries(world.disk, run.place, run))
+        if (header.firstLsn === uploadedLsn + 2n)
+          await edit(world.disk, place.file, flip(place.offset + 200));
+    await expectResync(world, agent);
+  });
+
+  test('in its state, its tables or its sealed segment too', async () => {
+    for (const harm of ['leaves', 'seg', 'log'] as const) {
+      const { world, agent } = await unfinished();
+      const directory = `machines/${machine}`;
+      const names = await world.disk.list(directory);
+      const name = names.find((candidate) => candidate.endsWith(`.${harm}`));
+      if (harm === 'leaves') await world.disk.remove(`${directory}/${name}`);
+      else if (harm === 'seg') {
+        const file = await world.disk.open(`${directory}/${name}`, 'readWrite');
+        await file.write(Uint8Array.of(0xee), 900);
+        await file.close();
+      } else
+        for (const file of await world.disk.list('log')) await world.disk.remove(`log/${file}`);
+      await expectResync(world, agent);
+    }
+  });
+});
+
+test('a full cache makes appends wait until uploads have freed it, and drops nothing', async () => {
+  const world = new JournalWorld({ limits: { logFileBytes: 60_000, maxBytes: 200_000 } });
+  const cache = await world.open();
+  const journal = await cache.openMachine(world.machine());
+  const agent = new SourceAgent(3, sda.sizeBytes);
+  agent.connect(journal);
+  await agent.resyncIfRequired();
+  await agent.barrier();
+  await agent.uploaded();
+  world.objects.fault = (operation) =>
+    operation === 'putIfAbsent' ? { when: 'before', error: new Error('no link') } : undefined;
+  agent.scribble(60);
+  const sending = agent.barrier();
+  await until(() => journal.waitingForSpace());
+  expect(cache.usage().freeBytes).toBe(0);
+  await world.clock.advance(10_000);
+  expect(journal.waitingForSpace()).toBe(true);
+  world.objects.fault = undefined;
+  let done = false;
+  void sending.then(() => {
+    done = true;
+  });
+  for (let i = 0; i < 200 && !done; i++) await world.clock.advance(5000);
+  await sending;
+  await agent.uploaded();
+  const replayed = await world.replayVault();
+  expect(replayed.wrongBarriers).toEqual([]);
+  expect(Buffer.compare(replayed.disk, agent.source.bytes)).toBe(0);
+  await cache.close();
+});
