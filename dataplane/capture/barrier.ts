@@ -133,25 +133,27 @@ class BarrierRun {
 
   /** Passes, each after a sync (which makes dirt), until the rest can be read while frozen. */
   async #shrink(plan: FreezePlan): Promise<void> {
-    const { tracking, clock, sink, readRate, limits, freezer } = this.#deps;
+    const { tracking, clock, sink, limits, freezer } = this.#deps;
     let before = Number.POSITIVE_INFINITY;
     for (let pass = 0; pass < PASSES_MAX; pass += 1) {
       await freezer.sync(plan);
       await tracking.absorb();
       const left = tracking.dirtyBytes;
       if (left <= LITTLE_BYTES) return;
-      const fits =
-        this.#frozenBytes() <= FROZEN_BYTES_MAX * 0.75 &&
-        readRate.estimateMs(this.#frozenBytes()) <= limits.deadlineMs / 4;
-      if (fits && left > before * 0.7) return;
+      if (this.#readMs() <= limits.deadlineMs / 4 && left > before * 0.7) return;
       before = left;
-      await readRate.measure(left, () => runPass(tracking.disks, { sink, clock }));
+      await runPass(tracking.disks, { sink, clock });
     }
-    if (this.#frozenBytes() > FROZEN_BYTES_MAX * 0.9)
+    const readMs = Math.round(this.#readMs());
+    if (readMs > limits.deadlineMs * 0.6)
       throw voided(
         'BehindTheLink',
-        `${this.#frozenBytes() >> 20} MiB are still to be read after ${PASSES_MAX} passes: the machine writes faster than the link carries. The barrier is tried again later.`,
+        `What is still dirty after ${PASSES_MAX} passes (${this.#frozenBytes() >> 20} MiB) would take ${readMs} ms to read while frozen: the machine writes faster than the link carries. The barrier is tried again later.`,
       );
+  }
+
+  #readMs(): number {
+    return this.#deps.readRate.estimateMs(this.#frozenBytes());
   }
 
   /** Whole leaves are read, whatever part of them is dirty. */
@@ -237,12 +239,12 @@ class BarrierRun {
   }
 
   async #readAtRest(memory: FrozenRead): Promise<void> {
-    const { tracking } = this.#deps;
+    const { tracking, readRate } = this.#deps;
     // What completed before the freeze, or by it.
     await this.#comeToRest();
     for (;;) {
       tracking.watch();
-      await memory.take(tracking.disks);
+      await readRate.measure(() => memory.take(tracking.disks));
       await this.#comeToRest();
       if (tracking.watched.count === 0) return;
       if (!tracking.watched.onlyDiscards) throw writtenWhileFrozen(tracking.watched);

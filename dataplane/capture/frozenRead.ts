@@ -4,9 +4,9 @@
 import type { Clock } from '../../platform/ports.ts';
 import { LEAF_SIZE } from '../journal/record.ts';
 import { BarrierVoidError } from './barrierErrors.ts';
-import { BatchSender } from './batch.ts';
+import { BatchSender, isZero } from './batch.ts';
 import type { CapturedDisk } from './disk.ts';
-import { dirtyRuns, type Run } from './pass.ts';
+import { dirtyRuns, RUN_LEAVES, type Run } from './pass.ts';
 import type { RecordSink } from './sink.ts';
 
 export const FROZEN_BYTES_MAX = 256 << 20;
@@ -16,44 +16,43 @@ interface ReadLeaf {
   disk: CapturedDisk;
   leaf: number;
   mask: number;
-  bytes: Uint8Array;
+  /** A part of the memory set aside; undefined: the leaf is zero, as most of what was discarded is. */
+  bytes: Uint8Array | undefined;
 }
 
 export class FrozenRead {
   readonly #memory: Uint8Array;
+  readonly #scratch: Uint8Array[];
   #filled = 0;
   /** By disk index and leaf: a leaf that is read again replaces what was read before. */
   readonly #leaves = new Map<string, ReadLeaf>();
 
   /** Set aside before the freeze. */
   constructor(disks: readonly CapturedDisk[], options: { bytes?: number } = {}) {
-    const size = options.bytes ?? FROZEN_BYTES_MAX;
-    this.#memory = disks[0]?.device.alignedBuffer(size) ?? new Uint8Array(0);
+    const allocate = (size: number) => disks[0]?.device.alignedBuffer(size) ?? new Uint8Array(0);
+    this.#memory = allocate(options.bytes ?? FROZEN_BYTES_MAX);
+    this.#scratch = Array.from({ length: PARALLEL_READS }, () => allocate(RUN_LEAVES * LEAF_SIZE));
   }
 
   /** Reads all that is dirty and takes it off the dirty sets. Throws BarrierVoidError when it does not fit. */
-  async take(disks: readonly CapturedDisk[]): Promise<void> {
-    const work: { disk: CapturedDisk; run: Run; into: Uint8Array }[] = [];
+  async take(disks: readonly CapturedDisk[]): Promise<{ bytes: number }> {
+    const work: { disk: CapturedDisk; run: Run }[] = [];
+    let leaves = 0;
     for (const disk of disks)
       for (const run of dirtyRuns(disk)) {
-        const into = this.#reserve(run.masks.length * LEAF_SIZE);
-        for (const [index, mask] of run.masks.entries()) {
-          const leaf = run.firstLeaf + index;
-          disk.dirt.dirty.remove(leaf, mask);
-          const key = `${disk.index}:${leaf}`;
-          const before = this.#leaves.get(key)?.mask ?? 0;
-          const bytes = into.subarray(index * LEAF_SIZE, (index + 1) * LEAF_SIZE);
-          this.#leaves.set(key, { disk, leaf, mask: mask | before, bytes });
-        }
-        work.push({ disk, run, into });
+        leaves += run.masks.length;
+        work.push({ disk, run });
+        for (const [index, mask] of run.masks.entries())
+          this.#expect(disk, run.firstLeaf + index, mask);
       }
-    const readers = Array.from({ length: PARALLEL_READS }, async () => {
+    const readers = this.#scratch.map(async (scratch) => {
       for (let next = work.pop(); next !== undefined; next = work.pop())
-        await next.disk.readLeaves(next.into, next.run.firstLeaf);
+        await this.#read(next.disk, next.run, scratch);
     });
     const results = await Promise.allSettled(readers);
     const failed = results.find((result) => result.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
+    return { bytes: leaves * LEAF_SIZE };
   }
 
   /** The barrier is void: everything it read is dirty again. */
@@ -68,7 +67,7 @@ export class FrozenRead {
     try {
       for (const [key, { disk, leaf, mask, bytes }] of this.#leaves) {
         this.#leaves.delete(key);
-        await sender.add(disk, { leaf, mask, bytes });
+        await sender.add(disk, { leaf, mask, bytes: bytes ?? zeroLeaf });
       }
       await sender.flush();
     } catch (error) {
@@ -78,19 +77,41 @@ export class FrozenRead {
     }
   }
 
-  #reserve(size: number): Uint8Array {
-    if (this.#filled + size > this.#memory.length)
+  /** Not dirty any more before it is read, but ours to give back. */
+  #expect(disk: CapturedDisk, leaf: number, mask: number): void {
+    disk.dirt.dirty.remove(leaf, mask);
+    const key = `${disk.index}:${leaf}`;
+    const before = this.#leaves.get(key);
+    if (before === undefined) this.#leaves.set(key, { disk, leaf, mask, bytes: undefined });
+    else before.mask |= mask;
+  }
+
+  async #read(disk: CapturedDisk, run: Run, scratch: Uint8Array): Promise<void> {
+    const bytes = scratch.subarray(0, run.masks.length * LEAF_SIZE);
+    await disk.readLeaves(bytes, run.firstLeaf);
+    for (let index = 0; index < run.masks.length; index += 1) {
+      const entry = this.#leaves.get(`${disk.index}:${run.firstLeaf + index}`);
+      const content = bytes.subarray(index * LEAF_SIZE, (index + 1) * LEAF_SIZE);
+      if (entry === undefined || (entry.bytes === undefined && isZero(content))) continue;
+      entry.bytes ??= this.#reserve();
+      entry.bytes.set(content);
+    }
+  }
+
+  #reserve(): Uint8Array {
+    if (this.#filled + LEAF_SIZE > this.#memory.length)
       throw new BarrierVoidError(
         'BehindTheLink',
         `More than ${this.#memory.length >> 20} MiB were written since the last pass: too much to read while frozen. The barrier is tried again once the link has caught up.`,
       );
-    const part = this.#memory.subarray(this.#filled, this.#filled + size);
-    this.#filled += size;
-    return part;
+    this.#filled += LEAF_SIZE;
+    return this.#memory.subarray(this.#filled - LEAF_SIZE, this.#filled);
   }
 }
 
-/** How long reading this much would take, by what a disk of this machine did of late. */
+const zeroLeaf = new Uint8Array(LEAF_SIZE);
+
+/** How long reading this much while frozen would take, by how it went of late. */
 export class ReadRate {
   readonly #clock: Clock;
   #bytesPerMs = 100 * 1024;
@@ -99,13 +120,12 @@ export class ReadRate {
     this.#clock = clock;
   }
 
-  async measure<T>(bytes: number, read: () => Promise<T>): Promise<T> {
+  async measure(read: () => Promise<{ bytes: number }>): Promise<void> {
     const started = this.#clock.monotonic();
-    const result = await read();
+    const { bytes } = await read();
     const took = this.#clock.monotonic() - started;
     if (bytes >= 1 << 20 && took > 0)
       this.#bytesPerMs = this.#bytesPerMs * 0.5 + (bytes / took) * 0.5;
-    return result;
   }
 
   estimateMs(bytes: number): number {
