@@ -19,12 +19,8 @@ import { AssignedJournal, type JournalOwner } from './assignedJournal.ts';
 import type { BarrierBook } from './barrierConversation.ts';
 import { noBarriers } from './barrierSchedule.ts';
 import { ErrorBook } from './errorBook.ts';
-import {
-  loadMachineRecord,
-  type MachineRecord,
-  removeMachineRecord,
-  saveMachineRecord,
-} from './machineRecord.ts';
+import { heartbeatsUntil } from './heartbeats.ts';
+import { MachineMemory } from './machineRecord.ts';
 import {
   type AgentStatus,
   MachineSession,
@@ -38,7 +34,6 @@ import { resyncDemanded } from './resyncDemand.ts';
 
 export type Hello = Message<typeof FrameType.Hello>;
 
-const COMPANY_MS = 5_000;
 /** Errors of sessions, shown until the next barrier is taken. */
 const SESSION_ERRORS: readonly string[] = [
   RefusalCode.ProtocolBroken,
@@ -67,20 +62,19 @@ export class AssignedMachine implements SessionHost, JournalOwner {
   readonly #errors: ErrorBook;
   readonly #journal: AssignedJournal;
   #assignment: Assignment;
-  #record: MachineRecord;
-  #saving: Promise<void> = Promise.resolve();
+  readonly #memory: MachineMemory;
   #session: MachineSession | undefined;
   #agent: AgentView = emptyAgentView;
   #newestConnection = 0;
   #receivedBytes = 0;
   #closed = false;
 
-  private constructor(deps: AssignedMachineDeps, assignment: Assignment, record: MachineRecord) {
+  private constructor(deps: AssignedMachineDeps, assignment: Assignment, memory: MachineMemory) {
     const { name, machineId, namespace } = assignment;
     this.#deps = { ...deps, logger: deps.logger.child({ machine: name, namespace, machineId }) };
     this.#assignment = assignment;
-    this.#record = record;
-    this.#agent = { ...emptyAgentView, lastSeenMs: record.lastSeenMs };
+    this.#memory = memory;
+    this.#agent = { ...emptyAgentView, lastSeenMs: memory.record.lastSeenMs };
     this.#errors = new ErrorBook(deps);
     this.#journal = new AssignedJournal({ ...this.#deps, errors: this.#errors }, this);
   }
@@ -89,8 +83,8 @@ export class AssignedMachine implements SessionHost, JournalOwner {
   static async begin(deps: AssignedMachineDeps, assignment: Assignment): Promise<AssignedMachine> {
     const { machineId } = assignment;
     const { cacheId } = deps.cache;
-    const record = await loadMachineRecord(deps.disk, { machineId, cacheId });
-    const machine = new AssignedMachine(deps, assignment, record);
+    const memory = await MachineMemory.load(deps.disk, { machineId, cacheId });
+    const machine = new AssignedMachine(deps, assignment, memory);
     machine.#journal.start();
     return machine;
   }
@@ -115,8 +109,8 @@ export class AssignedMachine implements SessionHost, JournalOwner {
   update(assignment: Assignment): void {
     const before = this.configuration();
     this.#assignment = assignment;
-    if (assignment.finalSync === undefined && this.#record.final !== undefined)
-      this.#saveRecord({ final: undefined }).catch((error: unknown) => this.#noteFailure(error));
+    if (assignment.finalSync === undefined && this.#memory.record.final !== undefined)
+      this.#memory.save({ final: undefined }).catch((error: unknown) => this.#noteFailure(error));
     if (JSON.stringify(before) !== JSON.stringify(this.configuration()))
       this.#session?.configurationChanged();
     this.#journal.assignmentChanged();
@@ -131,13 +125,13 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     );
     await this.#journal.close();
     await session?.finished;
-    await this.#saving;
+    await this.#memory.settled();
   }
 
   /** Forgets the machine here, after `close`: it is assigned to somebody else, or not protected any more. */
   async drop(): Promise<void> {
     await this.#deps.cache.dropMachine(this.machineId);
-    await removeMachineRecord(this.#deps.disk, this.machineId);
+    await this.#memory.remove();
   }
 
   /** Shown with the machine until its next barrier. */
@@ -157,7 +151,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     // The newest wins, but not before what the older one sent is in the journal: Welcome tells positions that are final.
     while (this.#session !== undefined && ticket === this.#newestConnection) {
       this.#session.end(superseded());
-      await this.#keepCompany(connection, this.#session.finished);
+      await heartbeatsUntil(this.#session.finished, { connection, clock: this.#deps.clock });
       if (connection.ended) return;
     }
     const unready = ticket === this.#newestConnection ? this.#unready() : superseded();
@@ -175,7 +169,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
       assignment: this.#assignment,
       agent: this.#agent,
       connected: this.connected,
-      record: this.#record,
+      record: this.#memory.record,
       positions: this.#journal.positions,
       disks: this.#journal.disks,
       backlogBytes: this.#journal.backlogBytes,
@@ -203,7 +197,8 @@ export class AssignedMachine implements SessionHost, JournalOwner {
 
   situation(): ReturnType<SessionHost['situation']> {
     const { policy, paused, finalSync, disks } = this.#assignment;
-    const isDone = finalSync !== undefined && this.#record.final?.failover === finalSync.failover;
+    const isDone =
+      finalSync !== undefined && this.#memory.record.final?.failover === finalSync.failover;
     return {
       policy,
       paused,
@@ -226,11 +221,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
       resyncToken: status.resyncToken ?? this.#agent.resyncToken,
     };
     await this.#journal.setDisks(appended);
-    const { final } = this.#record;
-    if (status.final === undefined || final?.failover !== status.final.failover) return;
-    const { poweredOff } = status.final;
-    if (final.poweredOff !== poweredOff)
-      await this.#saveRecord({ final: { ...final, poweredOff } });
+    await this.#noteFinal(status.final);
   }
 
   async barrierTaken(taken: { lsn: bigint; barrier: Barrier }): Promise<void> {
@@ -238,8 +229,22 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     this.#deps.observeFreeze?.(taken.barrier.freezeMs);
     const failover = taken.barrier.final?.failover;
     if (failover !== undefined)
-      await this.#saveRecord({ hasBarriers: true, final: { failover, lsn: taken.lsn } });
-    else if (!this.#record.hasBarriers) await this.#saveRecord({ hasBarriers: true });
+      await this.#memory.save({ hasBarriers: true, final: { failover, lsn: taken.lsn } });
+    else if (!this.#memory.record.hasBarriers) await this.#memory.save({ hasBarriers: true });
+  }
+
+  /**
+   * The machine stays frozen, or goes off. It says so only once the final barrier is uploaded, so that is the newest one, also when
+   * we do not remember having taken it: we were killed right after, or the cache was lost since.
+   */
+  async #noteFinal(final: AgentStatus['final']): Promise<void> {
+    if (final === undefined || final.failover !== this.#assignment.finalSync?.failover) return;
+    const { failover, poweredOff } = final;
+    const before = this.#memory.record.final;
+    const isKnown = before?.failover === failover;
+    const lsn = isKnown ? before.lsn : this.#journal.positions?.uploadedBarrier?.lsn;
+    if (lsn === undefined || (isKnown && before.poweredOff === poweredOff)) return;
+    await this.#memory.save({ final: { failover, lsn, poweredOff } });
   }
 
   // ------------------------------------------------------------------------------------------------ for its journal
@@ -313,9 +318,9 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     this.#judgeEnd(await session.run(() => this.#demandResync(journal, hello)));
     this.#receivedBytes += session.receivedBytes;
     this.#session = undefined;
-    this.#saveRecord({ lastSeenMs: this.#agent.lastSeenMs }).catch((error: unknown) =>
-      this.#noteFailure(error),
-    );
+    this.#memory
+      .save({ lastSeenMs: this.#agent.lastSeenMs })
+      .catch((error: unknown) => this.#noteFailure(error));
   }
 
   #greet(hello: Hello): void {
@@ -334,7 +339,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     const reason = resyncDemanded({
       hello,
       cacheId: this.#deps.cache.cacheId,
-      cacheHasBarriers: this.#record.hasBarriers,
+      cacheHasBarriers: this.#memory.record.hasBarriers,
       positions: journal.positions(),
     });
     if (reason === undefined || journal.resync().required) return;
@@ -387,32 +392,6 @@ export class AssignedMachine implements SessionHost, JournalOwner {
       `An agent was refused: ${reason.message}`,
     );
     await connection.closeWith(FrameType.Refused, reason);
-  }
-
-  /** Heartbeats for somebody who has to wait. */
-  async #keepCompany(connection: Connection, waitedFor: Promise<void>): Promise<void> {
-    const done = new AbortController();
-    const { clock } = this.#deps;
-    const heartbeats = async () => {
-      while (!done.signal.aborted && !connection.ended) {
-        await connection.send(FrameType.Heartbeat, { timeMs: clock.now() });
-        await clock.sleep(COMPANY_MS, done.signal);
-      }
-    };
-    const company = heartbeats().catch(() => undefined);
-    await waitedFor;
-    done.abort();
-    await company;
-  }
-
-  /** One write at a time, each with all changes so far. */
-  #saveRecord(changes: Partial<MachineRecord>): Promise<void> {
-    this.#record = { ...this.#record, ...changes };
-    const saved = this.#saving.then(() =>
-      saveMachineRecord(this.#deps.disk, { machineId: this.machineId, record: this.#record }),
-    );
-    this.#saving = saved.catch(() => undefined);
-    return saved;
   }
 
   #noteFailure(error: unknown): void {

@@ -27,33 +27,54 @@ const machineRecordSchema = z.object({
 });
 export type MachineRecord = z.infer<typeof machineRecordSchema>;
 
-export async function loadMachineRecord(
-  disk: Disk,
-  options: { machineId: string; cacheId: string },
-): Promise<MachineRecord> {
-  const path = pathOf(options.machineId);
-  const bytes = await readFile(disk, path, RECORD_MAX);
-  const fresh: MachineRecord = { cacheId: options.cacheId, hasBarriers: false };
-  if (bytes === undefined) return fresh;
-  const record = decodeDocument(machineRecordSchema, path, bytes);
-  return record.cacheId === options.cacheId ? record : fresh;
-}
+/** The record, in memory and on disk. */
+export class MachineMemory {
+  readonly #disk: Disk;
+  readonly #path: string;
+  #record: MachineRecord;
+  #saving: Promise<void> = Promise.resolve();
 
-export async function saveMachineRecord(
-  disk: Disk,
-  options: { machineId: string; record: MachineRecord },
-): Promise<void> {
-  await replaceFile(
-    disk,
-    pathOf(options.machineId),
-    encodeDocument(machineRecordSchema, options.record),
-  );
-}
+  private constructor(disk: Disk, path: string, record: MachineRecord) {
+    this.#disk = disk;
+    this.#path = path;
+    this.#record = record;
+  }
 
-export async function removeMachineRecord(disk: Disk, machineId: string): Promise<void> {
-  await removeFile(disk, pathOf(machineId));
-}
+  /** Throws VaultDocumentError when the file is damaged. */
+  static async load(
+    disk: Disk,
+    options: { machineId: string; cacheId: string },
+  ): Promise<MachineMemory> {
+    const path = `machines/${options.machineId}.json`;
+    const bytes = await readFile(disk, path, RECORD_MAX);
+    const saved = bytes && decodeDocument(machineRecordSchema, path, bytes);
+    const isOurs = saved !== undefined && saved.cacheId === options.cacheId;
+    const fresh = { cacheId: options.cacheId, hasBarriers: false };
+    return new MachineMemory(disk, path, isOurs ? saved : fresh);
+  }
 
-function pathOf(machineId: string): string {
-  return `machines/${machineId}.json`;
+  get record(): MachineRecord {
+    return this.#record;
+  }
+
+  /** Resolves when the changes are durable. One write at a time, each with all changes so far. */
+  save(changes: Partial<MachineRecord>): Promise<void> {
+    this.#record = { ...this.#record, ...changes };
+    const saved = this.#saving.then(() =>
+      replaceFile(this.#disk, this.#path, encodeDocument(machineRecordSchema, this.#record)),
+    );
+    this.#saving = saved.catch(() => undefined);
+    return saved;
+  }
+
+  /** Resolves when no write is under way. */
+  settled(): Promise<void> {
+    return this.#saving;
+  }
+
+  /** Forgets the machine. */
+  async remove(): Promise<void> {
+    await this.#saving;
+    await removeFile(this.#disk, this.#path);
+  }
 }

@@ -567,6 +567,24 @@ describe('a planned failover', () => {
     expect((await machineStatus())?.finalBarrier).toEqual(expected);
   });
 
+  test('is over also when the process server forgot that it took the barrier', async () => {
+    const db1 = agent();
+    await passing(db1.begin());
+    await passing(db1.resync(1));
+    const { lsn } = await passing(db1.barrier());
+    journal().upload();
+    await db1.connection.close();
+    await assignAndWait('ps1', [{ machineId, finalSync }]);
+    const again = agent({ ...db1.memory, cacheId: cache.cacheId });
+    await passing(again.begin());
+    await again.reportStatus({ final: { failover: 'move-db1', poweredOff: false } });
+    expect((await machineStatus())?.finalBarrier).toEqual({
+      failover: 'move-db1',
+      lsn,
+      poweredOff: false,
+    });
+  });
+
   test('is followed by no other barrier, and by barriers again once it is cancelled', async () => {
     const db1 = agent();
     await passing(db1.begin());

@@ -83,8 +83,6 @@ export const RefusalCode = {
   NotOwner: 'NotOwner',
   /** The machine connected again: the newer connection counts. */
   Superseded: 'Superseded',
-  /** Too many connections. */
-  Overloaded: 'Overloaded',
   /** The cache can't be written or the journal does not accept what was sent; the message says what. */
   JournalFailed: 'JournalFailed',
   /** Records that can't be: damaged, out of order, for an unknown disk or past a disk's end. */
