@@ -43,6 +43,7 @@ export async function ensureKubernetes(say: (line: string) => void = () => {}): 
   const made = mkdtempSync(`${cached}.`);
   try {
     if (!(await download(made, say))) build(made, say);
+    if (!hasAll(made)) throw new Error(`the build left no ${BINARIES.join(', ')} in ${made}`);
     // Two runs may have made it at the same time: the first one's stays.
     if (!hasAll(cached)) {
       rmSync(cached, { recursive: true, force: true });
@@ -125,21 +126,37 @@ function build(folder: string, say: (line: string) => void): void {
   const [major, minor] = KUBERNETES_VERSION.split('.');
   const version = 'k8s.io/component-base/version';
   const kubernetesFlags = `-s -w -X ${version}.gitVersion=v${KUBERNETES_VERSION} -X ${version}.gitMajor=${major} -X ${version}.gitMinor=${minor}`;
-  const compile = (module: string, flags: string, packages: string[]) =>
-    execFileSync(go, ['build', '-trimpath', '-ldflags', flags, '-o', `${folder}/`, ...packages], {
-      cwd: path.join(work, module),
-      env,
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
+  const compile = (
+    module: string,
+    flags: string,
+    options: { output: string; packages: string[] },
+  ) =>
+    execFileSync(
+      go,
+      [
+        'build',
+        '-trimpath',
+        '-ldflags',
+        flags,
+        '-o',
+        `${folder}/${options.output}`,
+        ...options.packages,
+      ],
+      {
+        cwd: path.join(work, module),
+        env,
+        stdio: ['ignore', 'ignore', 'pipe'],
+      },
+    );
   try {
     cpSync(sources, work, { recursive: true });
     say(`building etcd ${ETCD_VERSION}`);
-    compile('etcd', '-s -w', ['.']);
+    compile('etcd', '-s -w', { output: 'etcd', packages: ['.'] });
     say(`building kube-apiserver and kubectl ${KUBERNETES_VERSION} (a few minutes)`);
-    compile('kubernetes', kubernetesFlags, [
-      'k8s.io/kubernetes/cmd/kube-apiserver',
-      'k8s.io/kubernetes/cmd/kubectl',
-    ]);
+    compile('kubernetes', kubernetesFlags, {
+      output: '',
+      packages: ['k8s.io/kubernetes/cmd/kube-apiserver', 'k8s.io/kubernetes/cmd/kubectl'],
+    });
   } finally {
     rmSync(work, { recursive: true, force: true });
   }

@@ -1,4 +1,5 @@
 /** The stand-ins for what lies outside the source site: a Kubernetes API server, Azurite for the storage account, the ARM emulator. */
+import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { BlobServiceClient } from '@azure/storage-blob';
 import { type EmulatorProcess, spawnEmulator } from '../../test/arm/client.ts';
@@ -24,6 +25,7 @@ const CONTAINER = 'farshore';
 
 export async function startCloud(options: { folder: string; undo: Undo }): Promise<Cloud> {
   const { folder, undo } = options;
+  for (const name of ['azurite', 'azure']) mkdirSync(path.join(folder, name));
   const [kubernetes, azurite] = await Promise.all([
     startKubernetes({ dir: path.join(folder, 'kubernetes') }),
     startAzurite({ dir: path.join(folder, 'azurite') }),

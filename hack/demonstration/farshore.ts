@@ -19,6 +19,7 @@ export function startOperator(cloud: Cloud, place: Placement): Running {
     'operator/main.ts',
     ...['--kubeconfig', cloud.kubernetes.kubeconfigPath],
     ...['--namespace', NAMESPACE],
+    ...['--operator-namespace', NAMESPACE],
     ...['--metrics-port', '0'],
   ]);
 }

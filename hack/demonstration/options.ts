@@ -17,7 +17,7 @@ export function parseOptions(argv: readonly string[]): Options {
     .description(
       'Protects a Linux machine into a vault, loses its site, and boots it from the vault.',
     )
-    .option('--json <file>', 'write the figures there', path.resolve)
+    .option('--json <file>', 'write the figures there', (file) => path.resolve(file))
     .option(
       '--disk <file>',
       'use a copy of this raw image as a disk of the machine (repeatable)',
