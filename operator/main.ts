@@ -111,7 +111,7 @@ async function main(): Promise<void> {
   }
 }
 
-const makeStores: StoresFactory = async (connection) => {
+async function makeStores(connection: VaultConnection): ReturnType<StoresFactory> {
   const cloud = cloudOf(connection);
   const { servicePrincipal, storage } = connection;
   const credential = azureCredential(cloud, { kind: 'ServicePrincipal', ...servicePrincipal });
@@ -133,7 +133,7 @@ const makeStores: StoresFactory = async (connection) => {
     // Azure's clients hold nothing that has to be given back.
     close: async () => {},
   };
-};
+}
 
 function cloudOf({ cloud }: VaultConnection): AzureCloud {
   if (cloud.type !== 'Custom') return azureClouds[cloud.type];
