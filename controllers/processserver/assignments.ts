@@ -49,7 +49,7 @@ export interface AssignmentsInput {
   controllerEpoch: number;
   caCertificatePem: string;
   machines: readonly MachineIntent[];
-  /** Machines that belong here but of which too little is known now: their entry stays as it stands. */
+  /** `namespace/name` of machines that belong here but of which too little is known now: their entry stays as it stands. */
   keep: ReadonlySet<string>;
   redirects: Record<string, string[]>;
   /** What stands in the vault now; undefined when nothing does. */
@@ -71,7 +71,8 @@ export function decideAssignments(input: AssignmentsInput): AssignmentsDecision 
   const known = input.machines.map(assignmentOf).filter((assignment) => assignment !== undefined);
   const knownIds = new Set(known.map((assignment) => assignment.machineId));
   const kept = (input.current?.machines ?? []).filter(
-    ({ machineId }) => input.keep.has(machineId) && !knownIds.has(machineId),
+    ({ machineId, namespace, name }) =>
+      input.keep.has(`${namespace}/${name}`) && !knownIds.has(machineId),
   );
   const wanted = [...known, ...kept];
   const wantedIds = new Set(wanted.map((assignment) => assignment.machineId));

@@ -7,7 +7,7 @@ import type { MachineIntent, MachinePolicy } from './assignments.ts';
 export interface Duties {
   /** Of each replica. */
   machines: Map<string, MachineIntent[]>;
-  /** Machines that name this process server and of which too little is known, or that run in Azure: what a list says of them stays. */
+  /** `namespace/name` of machines that name this process server and of which too little is known, or that run in Azure: what a list says of them stays. */
   keep: Set<string>;
   /** Where agents reach the owner of a machine: machineId → replica. */
   owners: Map<string, string>;
@@ -28,15 +28,16 @@ export function gatherDuties(
       namespaceOf(machine) === namespace &&
       machine.spec.processServerRef.name === server.metadata.name;
     const machineId = machine.status?.machineId;
-    if (!named || isDeleted(machine) || machineId === undefined) continue;
-    const catalog = vault.observation.catalog(machineId);
+    if (!named || isDeleted(machine)) continue;
+    const catalog = machineId === undefined ? undefined : vault.observation.catalog(machineId);
     const policy = caches.policies.get(`${namespace}/${machine.spec.policyRef.name}`);
     const replica = catalog?.processServer;
-    if (replica !== undefined && replicas.has(replica)) duties.owners.set(machineId, replica);
+    if (catalog !== undefined && replica !== undefined && replicas.has(replica))
+      duties.owners.set(catalog.machineId, replica);
     // A failover that took the disks raised the epoch to seal the journal with: no process server may ever be given that one.
     const inAzure = catalog?.activeSide === 'Azure';
     if (catalog === undefined || policy === undefined || replica === undefined || inAzure)
-      duties.keep.add(machineId);
+      duties.keep.add(`${namespace}/${machine.metadata.name}`);
     else if (replicas.has(replica)) {
       const intents = duties.machines.get(replica) ?? [];
       intents.push(intentOf({ machine, catalog, policy }));

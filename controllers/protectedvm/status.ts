@@ -52,17 +52,23 @@ export interface Shown {
 }
 
 export function show(input: StatusInput): Shown {
-  const durableMs = newestDurableMs({
-    machine: input.machine,
-    processServerOffsetMs: input.processServer.clockOffsetMs,
-    newestPointMs: input.points?.recent[0]?.timeMs,
-  });
+  const durableMs =
+    newestDurableMs({
+      machine: input.machine,
+      processServerOffsetMs: input.processServer.clockOffsetMs,
+      newestPointMs: input.points?.recent[0]?.timeMs,
+    }) ?? lastShown(input.before?.lastBarrierTime);
   const conditions = conditionsOf(input, durableMs);
   return {
     status: { ...fieldsOf(input, durableMs), phase: phaseOf(input, conditions) },
     conditions,
     durableMs,
   };
+}
+
+/** What was durable stays durable: a vault that can't be read now must not make the RPO look unknown. */
+function lastShown(time: string | undefined): number | undefined {
+  return time === undefined ? undefined : Date.parse(time);
 }
 
 // --------------------------------------------------------------------------------------------------------------- conditions
@@ -181,8 +187,9 @@ const RESYNC: Record<NonNullable<MachineStatus['resync']>['reason'], string> = {
 
 function recoverable(input: StatusInput): Decided {
   const type = ConditionType.Recoverable;
-  if (!input.vaultReadable && input.points === undefined) return unknown(type, notReadYet);
-  if ((input.points?.count ?? 0) === 0)
+  const count = input.points?.count ?? input.before?.recoveryPoints?.count;
+  if (count === undefined && !input.vaultReadable) return unknown(type, notReadYet);
+  if ((count ?? 0) === 0)
     return fails(type, {
       reason: Reason.NoPointYet,
       message: 'There is no recovery point yet.',
@@ -290,7 +297,7 @@ const notReadYet: Objection = {
 
 function hasBarrier(input: StatusInput): boolean {
   return (
-    (input.points?.count ?? 0) > 0 ||
+    (input.points?.count ?? input.before?.recoveryPoints?.count ?? 0) > 0 ||
     input.machine?.uploadedBarrier !== undefined ||
     input.before?.initialReplication?.finishedAt !== undefined
   );
@@ -335,6 +342,7 @@ function fieldsOf(input: StatusInput, durableMs: number | undefined): Shown['sta
   const progress = progressOf(machine);
   const initial = initialReplicationField(input, progress, durableMs);
   const status: Shown['status'] = {
+    ...lastKnown(input),
     ...(catalog === undefined ? {} : catalogFields(catalog, machine)),
     ...(input.offeredDisks === undefined ? {} : { offeredDisks: input.offeredDisks }),
     ...(machine === undefined ? {} : machineFields(machine)),
@@ -367,6 +375,21 @@ function fieldsOf(input: StatusInput, durableMs: number | undefined): Shown['sta
     };
   }
   return status;
+}
+
+/**
+ * Facts of the machine that stay true while nobody can look: after a restart, or while the vault does not answer, a status that
+ * forgot them would take the machine from its process server.
+ */
+function lastKnown({ before, catalog, points }: StatusInput): Shown['status'] {
+  const { machineId, activeSide, activeFailover, disks, recoveryPoints } = before ?? {};
+  return {
+    ...(catalog !== undefined || machineId === undefined ? {} : { machineId }),
+    ...(catalog !== undefined || activeSide === undefined ? {} : { activeSide }),
+    ...(catalog !== undefined || activeFailover === undefined ? {} : { activeFailover }),
+    ...(catalog !== undefined || disks === undefined ? {} : { disks }),
+    ...(points !== undefined || recoveryPoints === undefined ? {} : { recoveryPoints }),
+  };
 }
 
 export function recoveryPointLsn(
