@@ -6,7 +6,7 @@
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Logger } from '../../platform/ports.ts';
 import type { JournalPositions, MachineJournal } from '../journal/machineJournal.ts';
-import type { Connection } from '../wire/connection.ts';
+import { type Connection, framesFrom } from '../wire/connection.ts';
 import type { Ask, DataBatch, Received } from '../wire/encoder.ts';
 import { WireError } from '../wire/errors.ts';
 import { DATA_PREFIX_SIZE } from '../wire/frame.ts';
@@ -139,6 +139,7 @@ export class MachineSession {
     const { connection, journal, host, protocol, cacheId, creditBytes } = this.#options;
     const positions = journal.positions();
     const resync = journal.resync();
+    connection.accept(framesFrom.agent);
     await connection.send(FrameType.Welcome, {
       protocol,
       writerEpoch: journal.writerEpoch,

@@ -31,6 +31,8 @@ const CREDIT_BUDGET = 96 << 20;
 const CREDIT_MAX = 8 << 20;
 const CREDIT_MIN = 256 << 10;
 const CREDIT_SHARES_MIN = 12;
+/** Connections without a certificate at once: each may hold an enrolment request in memory. */
+const STRANGERS_MAX = 512;
 
 export interface ProcessServerDeps {
   store: ObjectStore;
@@ -71,6 +73,7 @@ export class ProcessServer {
   readonly #status: StatusReport;
   readonly #connections = new Set<Connection>();
   readonly #serving = new Set<Promise<void>>();
+  #strangers = 0;
   #listener: ChannelListener | undefined;
   #caCertificatePem: string;
 
@@ -173,7 +176,12 @@ export class ProcessServer {
     action: () => Promise<void>,
   ): Promise<void> {
     while (!signal.aborted) {
-      await action();
+      await action().catch((error: unknown) =>
+        this.#deps.logger.error(
+          { code: errorCode(error), error },
+          'A round failed; it is tried again',
+        ),
+      );
       await this.#deps.clock.sleep(intervalMs, signal).catch(() => undefined);
     }
   }
@@ -191,17 +199,23 @@ export class ProcessServer {
   // ------------------------------------------------------------------------------------------------ connections
 
   #accept(channel: Channel): void {
-    const isKnown = channel.peer.certificate.state === 'Verified';
+    const isStranger = channel.peer.certificate.state !== 'Verified';
+    if (isStranger && this.#strangers >= STRANGERS_MAX) {
+      channel.destroy();
+      return;
+    }
+    if (isStranger) this.#strangers += 1;
     const connection = new Connection({
       channel,
       clock: this.#deps.clock,
-      accepts: isKnown ? framesFrom.agent : framesFrom.stranger,
+      accepts: framesFrom.stranger,
       farewell: protocolFarewell,
     });
     this.#connections.add(connection);
     const served = this.#serve(connection)
       .catch((error: unknown) => this.#connectionFailed(connection, error))
       .finally(() => {
+        if (isStranger) this.#strangers -= 1;
         this.#connections.delete(connection);
         this.#serving.delete(served);
       });

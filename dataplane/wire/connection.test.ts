@@ -124,6 +124,13 @@ describe('a connection', () => {
     await expect(server.receive()).rejects.toMatchObject({ code: 'FrameUnexpected' });
   });
 
+  test('takes the frames of an agent once it is told to', async () => {
+    const { agent, server } = pair({ stranger: true });
+    server.accept(framesFrom.agent);
+    await agent.sendData({ firstLsn: 1n, count: 1, records: [new Uint8Array(16)] });
+    expect(await server.receive()).toMatchObject({ type: FrameType.Data });
+  });
+
   test('fails with PeerSilent after 30 s in which nothing came', async () => {
     const { clock, server } = pair();
     const received = server.receive();

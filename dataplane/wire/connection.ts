@@ -27,7 +27,6 @@ const WATCH_INTERVAL_MS = 2_500;
 const enrolmentFromAgent: readonly FrameType[] = [FrameType.EnrolBegin, FrameType.EnrolRequest];
 
 const sessionFromAgent: readonly FrameType[] = [
-  FrameType.Hello,
   FrameType.Data,
   FrameType.Ask,
   FrameType.BarrierReady,
@@ -53,12 +52,12 @@ const fromProcessServer: readonly FrameType[] = [
 ];
 
 /**
- * What a peer may send, by its role. A stranger (no verified certificate) is held to the two small enrolment messages and the
- * Hello that tells us to refuse it: nothing large is ever allocated for it.
+ * What a peer may send, by its role. A stranger (everybody, until Welcome) is held to the two enrolment messages and Hello: nothing
+ * large is ever allocated for somebody who may open as many connections as he likes.
  */
 export const framesFrom = {
   stranger: new Set<FrameType>([...enrolmentFromAgent, FrameType.Hello]),
-  agent: new Set<FrameType>([...enrolmentFromAgent, ...sessionFromAgent]),
+  agent: new Set<FrameType>(sessionFromAgent),
   processServer: new Set<FrameType>(fromProcessServer),
 } as const;
 
@@ -80,6 +79,7 @@ export class Connection {
   readonly #idleTimeoutMs: number;
   readonly #farewell: ((error: WireError) => Uint8Array[]) | undefined;
   readonly #decoder: FrameDecoder;
+  #accepts: ReadonlySet<FrameType>;
   readonly #arrived: Received[] = [];
   readonly #watch = new AbortController();
   #ended = false;
@@ -97,7 +97,8 @@ export class Connection {
     this.#clock = options.clock;
     this.#idleTimeoutMs = options.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
     this.#farewell = options.farewell;
-    this.#decoder = new FrameDecoder({ accepts: (type) => options.accepts.has(type) });
+    this.#accepts = options.accepts;
+    this.#decoder = new FrameDecoder({ accepts: (type) => this.#accepts.has(type) });
     void this.#watchForSilence();
   }
 
@@ -113,6 +114,11 @@ export class Connection {
 
   get ended(): boolean {
     return this.#ended;
+  }
+
+  /** From now on the peer may send these: it has proven who it is. */
+  accept(frames: ReadonlySet<FrameType>): void {
+    this.#accepts = frames;
   }
 
   /** Sends a control message. Resolves when there is room for more. */
