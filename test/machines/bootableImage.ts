@@ -87,7 +87,7 @@ function buildTemplate(options: { template: string; sizeMiB: number; kernel: Clo
       sizeMiB: options.sizeMiB - FIRST_MIB - SYSTEM_MIB,
       options: [],
     });
-    installBootLoader(disk, path.join(working, 'mount'));
+    installBootLoader(disk, { mountPoint: path.join(working, 'mount'), sizeMiB: SYSTEM_MIB });
     renameSync(disk, options.template);
   } finally {
     rmSync(working, { recursive: true, force: true });
@@ -96,11 +96,15 @@ function buildTemplate(options: { template: string; sizeMiB: number; kernel: Clo
 
 function partition(disk: string, sizeMiB: number): void {
   const data = FIRST_MIB + SYSTEM_MIB;
-  const table = [
-    'label: dos',
+  writeBootRecord(disk, [
     `start=${FIRST_MIB}MiB, size=${SYSTEM_MIB}MiB, type=83, bootable`,
     `start=${data}MiB, size=${sizeMiB - data}MiB, type=83`,
-  ];
+  ]);
+}
+
+/** An MBR with these partitions (sfdisk's lines) and the code that starts the active one. */
+export function writeBootRecord(disk: string, partitions: readonly string[]): void {
+  const table = ['label: dos', ...partitions];
   execFileSync('sfdisk', ['-q', '--no-reread', '--no-tell-kernel', disk], {
     input: `${table.join('\n')}\n`,
   });
@@ -113,7 +117,8 @@ function partition(disk: string, sizeMiB: number): void {
   }
 }
 
-function makeFilesystem(
+/** ext4 that the boot loader can read. */
+export function makeFilesystem(
   disk: string,
   filesystem: { startMiB: number; sizeMiB: number; options: string[] },
 ): void {
@@ -123,10 +128,15 @@ function makeFilesystem(
   run('mkfs.ext4', ...features, ...place, ...filesystem.options, disk, `${filesystem.sizeMiB}M`);
 }
 
-function installBootLoader(disk: string, mountPoint: string): void {
+/** Into /boot of the filesystem that starts at 1 MiB. Needs root. */
+export function installBootLoader(
+  disk: string,
+  options: { mountPoint: string; sizeMiB: number },
+): void {
+  const { mountPoint, sizeMiB } = options;
   mkdirSync(mountPoint);
   const script = `set -e
-mount -t ext4 -o loop,offset=${FIRST_MIB * MIB},sizelimit=${SYSTEM_MIB * MIB} "$1" "$2"
+mount -t ext4 -o loop,offset=${FIRST_MIB * MIB},sizelimit=${sizeMiB * MIB} "$1" "$2"
 trap 'umount "$2"' EXIT
 extlinux --install "$2/boot"`;
   run('unshare', '--mount', 'sh', '-c', script, 'sh', disk, mountPoint);
@@ -136,20 +146,7 @@ extlinux --install "$2/boot"`;
 function layOutSystem(system: string, kernel: CloudKernel): void {
   for (const name of ['bin', 'sbin', 'boot', 'proc', 'sys', 'dev', 'run', 'etc', 'tmp'])
     mkdirSync(path.join(system, name), { recursive: true });
-  copyFileSync(kernel.vmlinuz, path.join(system, 'boot/vmlinuz'));
-  writeFileSync(path.join(system, 'boot/initrd.img'), machineInitramfs(kernel));
-  writeFileSync(
-    path.join(system, 'boot/extlinux.conf'),
-    [
-      'SERIAL 0 115200',
-      'DEFAULT linux',
-      'LABEL linux',
-      '  LINUX vmlinuz',
-      '  INITRD initrd.img',
-      `  APPEND console=ttyS0 root=UUID=${SYSTEM_UUID} loglevel=5 panic=-1 scsi_mod.scan=sync`,
-      '',
-    ].join('\n'),
-  );
+  layOutBoot(path.join(system, 'boot'), { kernel, drivers: [], rootUuid: SYSTEM_UUID });
   copyFileSync('/usr/bin/busybox', path.join(system, 'bin/busybox'));
   run(path.join(system, 'bin/busybox'), 'sh', '-c', installApplets, 'sh', path.join(system, 'bin'));
   copyFileSync(guestFile('init'), path.join(system, 'sbin/init'));
@@ -161,10 +158,30 @@ function layOutSystem(system: string, kernel: CloudKernel): void {
   }
 }
 
+/** Kernel, first filesystem with these drivers besides those every disk needs, and what the boot loader is to do with them. */
+export function layOutBoot(
+  directory: string,
+  options: { kernel: CloudKernel; drivers: readonly string[]; rootUuid: string },
+): void {
+  const { kernel, drivers, rootUuid } = options;
+  copyFileSync(kernel.vmlinuz, path.join(directory, 'vmlinuz'));
+  writeFileSync(path.join(directory, 'initrd.img'), machineInitramfs(kernel, drivers));
+  const configuration = [
+    'SERIAL 0 115200',
+    'DEFAULT linux',
+    'LABEL linux',
+    '  LINUX vmlinuz',
+    '  INITRD initrd.img',
+    `  APPEND console=ttyS0 root=UUID=${rootUuid} loglevel=5 panic=-1 scsi_mod.scan=sync`,
+    '',
+  ];
+  writeFileSync(path.join(directory, 'extlinux.conf'), configuration.join('\n'));
+}
+
 const installApplets = `for applet in $(/bin/busybox --list); do [ "$applet" = busybox ] || ln -s busybox "$1/$applet"; done`;
 
-function machineInitramfs(kernel: CloudKernel): Buffer {
-  const modules = modulesInOrder(kernel, DRIVERS);
+function machineInitramfs(kernel: CloudKernel, drivers: readonly string[]): Buffer {
+  const modules = modulesInOrder(kernel, [...DRIVERS, ...drivers]);
   const order = modules.map((file) => `${path.basename(file)}\n`).join('');
   const entries: InitramfsEntry[] = [
     ...['bin', 'sbin', 'proc', 'sys', 'dev', 'modules'].map(directory),
@@ -211,7 +228,7 @@ function guestFile(name: string): string {
   return path.join(import.meta.dirname, 'guest', name);
 }
 
-function makeSparse(file: string, sizeMiB: number): void {
+export function makeSparse(file: string, sizeMiB: number): void {
   const descriptor = openSync(file, 'w');
   try {
     ftruncateSync(descriptor, sizeMiB * MIB);
@@ -220,7 +237,7 @@ function makeSparse(file: string, sizeMiB: number): void {
   }
 }
 
-function copySparsely(from: string, to: string): void {
+export function copySparsely(from: string, to: string): void {
   rmSync(to, { force: true });
   run('cp', '--sparse=always', from, to);
 }
