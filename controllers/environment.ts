@@ -42,11 +42,13 @@ export interface Environment {
 export interface Intervals {
   /** The vault's control documents. */
   pollMs: number;
+  /** A machine's recovery points, besides whenever its applier reports a new one. */
+  pointsMs: number;
   /** Whether a machine's target still exists in Azure. */
   targetMs: number;
 }
 
-export const defaultIntervals: Intervals = { pollMs: 5_000, targetMs: 300_000 };
+export const defaultIntervals: Intervals = { pollMs: 5_000, pointsMs: 60_000, targetMs: 300_000 };
 
 export function namespaceOf(object: KubeObject): string {
   return object.metadata.namespace ?? '';

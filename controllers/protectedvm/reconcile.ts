@@ -36,7 +36,7 @@ import { addFinalizer, removeFinalizer } from '../runtime/finalizers.ts';
 import { keyOf, type ObjectKey } from '../runtime/objectKey.ts';
 import { ensureCatalog } from './catalogEntry.ts';
 import { machineFigures } from './figures.ts';
-import { acceptanceChecks, deletionChecks, progressOf } from './policies.ts';
+import { acceptanceChecks, deletionChecks } from './policies.ts';
 import { type StatusInput, show } from './status.ts';
 import { resolveTarget } from './target.ts';
 import { TargetObserver } from './targetObserver.ts';
@@ -44,8 +44,6 @@ import { TargetObserver } from './targetObserver.ts';
 const type = farshoreTypes.protectedVM;
 /** RPO rises by itself, so its conditions are looked at even when nothing is reported. */
 const LOOK_AGAIN_MS = 15_000;
-/** Points are listed when the applier says that there is a new one, and this often besides. */
-const POINTS_MS = 60_000;
 /** Fields that people wait for. */
 const PROMPTLY = [
   'phase',
@@ -231,7 +229,8 @@ export class ProtectedVMReconciler {
     if (vault === undefined || catalog === undefined || !vault.readable) return known?.summary;
     const nowMs = this.#environment.clock.monotonic();
     const mark = String(vault.observation.applied(catalog.machineId)?.recoveryPointLsn ?? '');
-    if (known?.mark === mark && nowMs - known.atMs < POINTS_MS) return known.summary;
+    if (known?.mark === mark && nowMs - known.atMs < this.#environment.intervals.pointsMs)
+      return known.summary;
     try {
       const summary = await vault.points.summary(catalog.machineId, {
         appConsistent: policy?.spec.appConsistentInterval !== undefined,
@@ -286,7 +285,7 @@ export class ProtectedVMReconciler {
       { signal: context.signal, promptly: PROMPTLY },
     );
     const wait = written.outcome === 'deferred' ? written.retryAfterMs : Number.POSITIVE_INFINITY;
-    const look = progressOf(input.machine) === undefined ? LOOK_AGAIN_MS : intervals.pollMs;
+    const look = Math.min(LOOK_AGAIN_MS, intervals.pointsMs);
     return { requeueAfterMs: Math.min(wait, look) };
   }
 

@@ -1,7 +1,7 @@
 /** An operator in this process, over any KubeClient and any stores, with what people and machines around it would do. */
 import { createHash } from 'node:crypto';
 import type { Decided } from '../../controllers/decisions.ts';
-import type { VaultStores } from '../../controllers/openvaults/stores.ts';
+import type { VaultConnection, VaultStores } from '../../controllers/openvaults/stores.ts';
 import {
   API_GROUP_VERSION,
   type Failover,
@@ -60,21 +60,30 @@ export interface RunningOperator {
 
 export function startOperator(options: {
   kube: KubeClient;
-  stores: () => VaultStores;
+  stores: (connection: VaultConnection) => VaultStores;
   log: Logger;
+  /** The operator's own. */
   namespace?: string;
+  watchNamespace?: string;
   holder?: string;
   leaderElect?: boolean;
 }): RunningOperator {
   const { kube, stores, log, namespace = 'default', holder = 'test cluster' } = options;
   const operator = new Operator(
-    { kube, clock: systemClock, random: systemRandom, log, makeStores: async () => stores() },
+    {
+      kube,
+      clock: systemClock,
+      random: systemRandom,
+      log,
+      makeStores: async (connection) => stores(connection),
+    },
     {
       operatorNamespace: namespace,
+      watchNamespace: options.watchNamespace,
       identity: `operator-${systemRandom.bytes(4).join('')}`,
       holder,
       leaderElect: options.leaderElect ?? false,
-      intervals: { pollMs: 100, targetMs: 500 },
+      intervals: { pollMs: 100, pointsMs: 300, targetMs: 500 },
       stepPollMs: 20,
       statusIntervalMs: 200,
     },
