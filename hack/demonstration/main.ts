@@ -142,10 +142,12 @@ async function replicate(
   running: readonly Running[],
 ): Promise<void> {
   const begun = performance.now();
-  const show = new Shown();
+  let shown = '';
   const look = () => {
     const machine = getObject<ProtectedVM>(cloud, 'protectedvm', MACHINE);
-    if (machine !== undefined) show.line(machineLine(machine));
+    const line = machine === undefined ? shown : machineLine(machine);
+    if (line !== shown) say(`  ${line}`);
+    shown = line;
     return machine;
   };
   await waitFor(
@@ -295,14 +297,4 @@ async function freePort(): Promise<number> {
 function say(line: string): void {
   const seconds = ((performance.now() - started) / 1000).toFixed(1).padStart(6);
   console.log(`${seconds} s  ${line}`);
-}
-
-/** Says a line only when it differs from the one before. */
-class Shown {
-  #last = '';
-
-  line(text: string): void {
-    if (text !== this.#last) say(`  ${text}`);
-    this.#last = text;
-  }
 }
