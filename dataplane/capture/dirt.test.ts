@@ -1,0 +1,61 @@
+import { describe, expect, test } from 'vitest';
+import { Dirt } from './dirt.ts';
+
+function dirtWith(leaves: readonly number[]): Dirt {
+  const dirt = new Dirt({ sizeBytes: 1 << 24 });
+  for (const leaf of leaves) dirt.markSent(leaf, 1);
+  return dirt;
+}
+const dirtyLeaves = (dirt: Dirt) => [...dirt.dirty.leaves()].map(([leaf]) => leaf);
+
+describe('Dirt', () => {
+  test('keeps what was sent until the barrier that carried it is uploaded', () => {
+    const dirt = dirtWith([1]);
+    dirt.barrierSent(10n);
+    dirt.markSent(2, 1);
+    dirt.barrierUploaded(9n);
+    expect(dirt.sentBlocks).toBe(2);
+    dirt.barrierUploaded(10n);
+    expect(dirt.sentBlocks).toBe(1);
+    dirt.sendAgain();
+    expect(dirtyLeaves(dirt)).toEqual([2]);
+  });
+
+  test('marks the next barrier once the mark is uploaded, not before', () => {
+    const dirt = dirtWith([1]);
+    dirt.barrierSent(10n);
+    dirt.markSent(2, 1);
+    dirt.barrierSent(20n);
+    expect(dirt.mark).toBe(10n);
+    dirt.barrierUploaded(20n);
+    expect(dirt.mark).toBe(0n);
+    // Sent between the mark and barrier 20: known to be uploaded only through the next mark.
+    expect(dirt.sentBlocks).toBe(1);
+    dirt.barrierSent(30n);
+    dirt.barrierUploaded(30n);
+    expect(dirt.sentBlocks).toBe(0);
+  });
+
+  test('makes everything that may be lost dirty again when a cache is gone', () => {
+    const dirt = dirtWith([1]);
+    dirt.barrierSent(10n);
+    dirt.markSent(2, 1);
+    dirt.sendAgain();
+    expect(dirtyLeaves(dirt)).toEqual([1, 2]);
+    expect(dirt.sentBlocks).toBe(0);
+    // The mark's LSN may be given to another record now.
+    dirt.markSent(3, 1);
+    dirt.barrierUploaded(10n);
+    expect(dirt.sentBlocks).toBe(1);
+  });
+
+  test('survives being saved', () => {
+    const dirt = dirtWith([1]);
+    dirt.barrierSent(10n);
+    dirt.markSent(2, 3);
+    dirt.dirty.add(7, 0xff);
+    const copy = new Dirt({ sizeBytes: 1 << 24 });
+    copy.restore(dirt.serialise());
+    expect(copy.serialise()).toEqual(dirt.serialise());
+  });
+});
