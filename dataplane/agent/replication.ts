@@ -11,7 +11,7 @@ import type {
   Logger,
   SourceMachine,
 } from '../../platform/ports.ts';
-import type { ResyncReason } from '../../vault/documents.ts';
+import type { EndedResync, ResyncReason } from '../../vault/documents.ts';
 import { TrackingLostError } from '../capture/accounting.ts';
 import { type BarrierLimits, barrierLimits, runBarrier } from '../capture/barrier.ts';
 import { BarrierVoidError } from '../capture/barrierErrors.ts';
@@ -84,6 +84,7 @@ export class Replication {
   #configuration: Configuration | undefined;
   #reconfigured = false;
   #resync: Resync | undefined;
+  #lastResync: EndedResync | undefined;
   #prepare: Prepare | undefined;
   #held: Held | undefined;
   #capturedLsn = 0n;
@@ -422,8 +423,11 @@ export class Replication {
     const report = resync.report(clock);
     this.#resync = undefined;
     this.#capture.clearReadErrors();
-    const seconds = (clock.now() - report.startedMs) / 1000;
-    this.#log.info({ bytesSent: report.bytesSent, seconds }, 'The resync has ended');
+    const { reason, bytesTotal, bytesSent, startedMs } = report;
+    const finishedMs = Math.max(startedMs, clock.now());
+    this.#lastResync = { reason, bytesTotal, bytesSent, startedMs, finishedMs };
+    const seconds = (finishedMs - startedMs) / 1000;
+    this.#log.info({ bytesSent, seconds }, 'The resync has ended');
     await this.#save();
     await this.#sayStatus(session);
   }
@@ -578,6 +582,7 @@ export class Replication {
           : [{ code: this.#capture.loss.reason, message: this.#capture.loss.detail, sinceMs }]),
       ].slice(0, 16),
       ...(resync === undefined ? {} : { resync }),
+      ...(this.#lastResync === undefined ? {} : { lastResync: this.#lastResync }),
       ...(this.#resyncToken === undefined ? {} : { resyncToken: this.#resyncToken }),
       ...(this.#held === undefined
         ? {}

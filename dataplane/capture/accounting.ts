@@ -11,7 +11,7 @@
  * At a barrier the disk is quiet and the bounds must meet: what a barrier holds is never merely likely.
  *
  * `after` must be late enough for a completion that was traced to have been counted: we take the next round's `before`, and only
- * when SETTLE_MS have passed.
+ * when SETTLE_MS have passed since anything was traced.
  */
 import { FarshoreError } from '../../platform/errors.ts';
 
@@ -42,7 +42,7 @@ export class SectorAccount {
   #low = Number.NEGATIVE_INFINITY;
   #high = Number.POSITIVE_INFINITY;
   #counted = 0;
-  #drainedAt: number | undefined;
+  #tracedAt: number | undefined;
   #behindSince: number | undefined;
   #quiet = false;
 
@@ -64,14 +64,14 @@ export class SectorAccount {
       return;
     }
     this.#behindSince = undefined;
-    if (this.#drainedAt !== undefined && nowMs - this.#drainedAt >= SETTLE_MS)
+    if (this.#tracedAt !== undefined && nowMs - this.#tracedAt >= SETTLE_MS)
       this.#high = Math.min(this.#high, upper);
   }
 
   /** What the drain brought. Throws TrackingLostError once the two can't be reconciled any more. */
   afterDrain(sectors: number, nowMs: number): void {
     this.#traced += sectors;
-    this.#drainedAt = nowMs;
+    if (sectors > 0 || this.#tracedAt === undefined) this.#tracedAt = nowMs;
     const lower = this.#counted - this.#traced;
     if (lower > this.#high)
       throw new TrackingLostError(

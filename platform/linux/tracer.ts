@@ -33,6 +33,8 @@ const QUEUE = 'block/block_bio_queue';
 const BUFFERS_TOTAL_KB = 64 * 1024;
 const BUFFER_MIN_KB = 1024;
 const BUFFER_MAX_KB = 8 * 1024;
+const REMOVE_ATTEMPTS = 20;
+const REMOVE_PAUSE_MS = 50;
 const kinds: Record<number, WriteEvent['kind']> = {
   [EventKind.write]: 'write',
   [EventKind.discard]: 'discard',
@@ -68,7 +70,7 @@ export class LinuxTracer implements Tracer {
     await mountTracefs();
     this.#settings = this.#settingsFor(devices);
     const adopted = existsSync(this.#instance) && this.#mismatch() === undefined;
-    if (!adopted) this.#create();
+    if (!adopted) await this.#create();
     const formats: EventFormat[] = [parseEventFormat(this.#read(`events/${COMPLETE}/format`))];
     this.#held = new Map();
     this.#queueId = undefined;
@@ -111,7 +113,7 @@ export class LinuxTracer implements Tracer {
     await this.#worker?.stop();
     const started = this.#worker !== undefined;
     this.#worker = undefined;
-    if (started && options?.keep !== true) this.#remove();
+    if (started && options?.keep !== true) await this.#remove();
   }
 
   #report(events: Float64Array, index: number, onEvent: (event: WriteEvent) => void): void {
@@ -154,8 +156,8 @@ export class LinuxTracer implements Tracer {
     return settings;
   }
 
-  #create(): void {
-    this.#remove();
+  async #create(): Promise<void> {
+    await this.#remove();
     try {
       mkdirSync(this.#instance);
       for (const { file, value } of this.#settings)
@@ -170,15 +172,21 @@ export class LinuxTracer implements Tracer {
     if (problem !== undefined) throw new TracingError(`Tracing could not be set up: ${problem}.`);
   }
 
-  #remove(): void {
-    try {
-      rmdirSync(this.#instance);
-    } catch (cause) {
-      if (errorCode(cause) === 'ENOENT') return;
-      throw new TracingError(
-        `The tracing instance ${this.#instance} is in use: another agent for the same machine runs here, or somebody reads it. Stop that one first.`,
-        { cause },
-      );
+  async #remove(): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        rmdirSync(this.#instance);
+        return;
+      } catch (cause) {
+        if (errorCode(cause) === 'ENOENT') return;
+        // The files of a reader that has just ended may still be being closed.
+        if (errorCode(cause) !== 'EBUSY' || attempt === REMOVE_ATTEMPTS)
+          throw new TracingError(
+            `The tracing instance ${this.#instance} is in use: another agent for the same machine runs here, or somebody reads it. Stop that one first.`,
+            { cause },
+          );
+        await this.#clock.sleep(REMOVE_PAUSE_MS);
+      }
     }
   }
 

@@ -55,7 +55,9 @@ beforeEach(async () => {
   operator = await ScriptedOperator.create({ ...deps, store });
   machineId = operator.addMachine(NAME);
   machine.onCleanUp(() =>
-    sh(`rmdir /sys/kernel/tracing/instances/farshore-${machineId} 2>/dev/null || true`),
+    sh(
+      `cd /sys/kernel/tracing/instances; for n in $(seq 40); do [ -d farshore-${machineId} ] || break; rmdir farshore-${machineId} 2>/dev/null || sleep 0.1; done`,
+    ),
   );
   atWork = new AbortController();
   working = answerEnrolments(atWork.signal);

@@ -38,7 +38,11 @@ export class Rig {
     const name = `farshore-test-${process.pid}-${path.basename(machine.directory).slice(-6)}`;
     this.instance = `/sys/kernel/tracing/instances/${name}`;
     this.tracer = new LinuxTracer({ name, clock, ...options });
-    machine.onCleanUp(() => sh(`rmdir ${this.instance} 2>/dev/null || true`));
+    machine.onCleanUp(() =>
+      sh(
+        `for n in $(seq 40); do [ -d ${this.instance} ] || break; rmdir ${this.instance} 2>/dev/null || sleep 0.1; done`,
+      ),
+    );
   }
 
   async open(devices: readonly string[]): Promise<void> {
