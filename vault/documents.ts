@@ -264,6 +264,16 @@ export const resyncReasonSchema = z.enum([
 ]);
 export type ResyncReason = z.infer<typeof resyncReasonSchema>;
 
+/** A resync that came to its end. */
+export const endedResyncSchema = z.object({
+  reason: resyncReasonSchema,
+  bytesTotal: z.number().int().nonnegative(),
+  bytesSent: z.number().int().nonnegative(),
+  startedMs: timeMs,
+  finishedMs: timeMs,
+});
+export type EndedResync = z.infer<typeof endedResyncSchema>;
+
 /** One machine in a process server's status. */
 export const machineStatusSchema = z.object({
   machineId: machineIdSchema,
@@ -304,6 +314,8 @@ export const machineStatusSchema = z.object({
       bytesPerSecond: z.number(),
     })
     .optional(),
+  /** The newest resync that ended while this agent ran: what initial replication cost. */
+  lastResync: endedResyncSchema.optional(),
   /** Bytes of dirt that the agent has not sent, and of journal not uploaded. */
   backlog: z.object({ agentBytes: z.number().int(), cacheBytes: z.number().int() }),
   /** Set once the final barrier of a planned failover is uploaded and the machine is frozen (and off, when asked). */

@@ -1,6 +1,11 @@
 /** Everything that a ProtectedVM shows: its conditions, all of them from the first visit, and its fields. Pure. */
 import { ConditionType, type ProtectedVMStatus, Reason } from '../../crds/index.ts';
-import type { ApplierStatus, CatalogDocument, MachineStatus } from '../../vault/documents.ts';
+import type {
+  ApplierStatus,
+  CatalogDocument,
+  EndedResync,
+  MachineStatus,
+} from '../../vault/documents.ts';
 import {
   type Decided,
   fails,
@@ -445,7 +450,10 @@ function initialReplicationField(
   durableMs: number | undefined,
 ): ProtectedVMStatus['initialReplication'] {
   const before = input.before?.initialReplication;
+  const ended = input.machine?.lastResync;
   if (before?.finishedAt !== undefined) return before;
+  // Told by the agent itself: it may have been too quick for anybody to see it under way.
+  if (ended?.reason === 'Initial') return endedField(ended);
   if (hasBarrier(input))
     return {
       ...before,
@@ -455,6 +463,20 @@ function initialReplicationField(
       finishedAt: iso(durableMs ?? input.vaultNowMs),
     };
   return progress === undefined ? before : progressField(progress);
+}
+
+function endedField(ended: EndedResync): NonNullable<ProtectedVMStatus['initialReplication']> {
+  const seconds = (ended.finishedMs - ended.startedMs) / 1000;
+  return {
+    bytesTotal: ended.bytesTotal,
+    bytesDone: ended.bytesTotal,
+    bytesSent: ended.bytesSent,
+    percent: 100,
+    ...(seconds > 0 ? { bytesPerSecond: Math.round(ended.bytesTotal / seconds) } : {}),
+    etaSeconds: 0,
+    startedAt: iso(ended.startedMs),
+    finishedAt: iso(ended.finishedMs),
+  };
 }
 
 function progressField(progress: Progress): NonNullable<ProtectedVMStatus['initialReplication']> {

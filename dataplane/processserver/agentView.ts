@@ -10,6 +10,7 @@ export interface AgentView {
   disks: AgentStatus['disks'];
   dirtyBytes: number;
   resync: AgentStatus['resync'];
+  lastResync: AgentStatus['lastResync'];
   errors: AgentStatus['errors'];
   final: AgentStatus['final'];
   resyncToken: string | undefined;
@@ -24,6 +25,7 @@ export const emptyAgentView: AgentView = {
   disks: [],
   dirtyBytes: 0,
   resync: undefined,
+  lastResync: undefined,
   errors: [],
   final: undefined,
   resyncToken: undefined,

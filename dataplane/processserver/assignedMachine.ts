@@ -217,6 +217,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
       ...this.#agent,
       ...status,
       resync: status.resync,
+      lastResync: status.lastResync ?? this.#agent.lastResync,
       final: status.final,
       resyncToken: status.resyncToken ?? this.#agent.resyncToken,
     };

@@ -55,6 +55,7 @@ export function machineStatus(facts: MachineFacts): MachineStatus {
       lastVoid: book.lastVoid,
     },
     resync: facts.connected ? agent.resync : undefined,
+    lastResync: agent.lastResync,
     backlog: { agentBytes: agent.dirtyBytes, cacheBytes: facts.backlogBytes },
     finalBarrier: finalBarrier(facts),
     fenced: facts.fenced,

@@ -23,6 +23,7 @@
 import { z } from 'zod';
 import {
   dnsLabel,
+  endedResyncSchema,
   hookSpecSchema,
   machineIdSchema,
   resyncReasonSchema,
@@ -218,6 +219,8 @@ export const messageSchemas = {
         bytesPerSecond: z.number().nonnegative(),
       })
       .optional(),
+    /** The newest resync that ended since the agent started. */
+    lastResync: endedResyncSchema.optional(),
     errors: z.array(z.object({ code: z.string(), message: z.string(), sinceMs: bytes })).max(16),
     /** The last resync token that was obeyed (the resync it asked for has begun). */
     resyncToken: z.string().optional(),

@@ -14,13 +14,13 @@ export interface Placement {
   undo: Undo;
 }
 
-export function startOperator(cloud: Cloud, place: Placement): Running {
+export function startOperator(cloud: Cloud, place: Placement & { metricsPort: number }): Running {
   return launch(place, 'operator', [
     'operator/main.ts',
     ...['--kubeconfig', cloud.kubernetes.kubeconfigPath],
     ...['--namespace', NAMESPACE],
     ...['--operator-namespace', NAMESPACE],
-    ...['--metrics-port', '0'],
+    ...['--metrics-port', String(place.metricsPort)],
   ]);
 }
 

@@ -21,6 +21,7 @@ import {
   secretValue,
   VAULT,
 } from './manifests.ts';
+import { machineFigures } from './metrics.ts';
 import { parseOptions } from './options.ts';
 import type { Running } from './process.ts';
 import { type SourceMachine, startSource } from './source.ts';
@@ -93,7 +94,8 @@ async function demonstrate(): Promise<void> {
   const processServerPort = await freePort();
   const recoveryRecipient = makeRecoveryKey(path.join(folder, 'recovery.key'));
   applySite({ cloud, recoveryRecipient, passphrase, processServerPort });
-  const operator = startOperator(cloud, place);
+  const metricsPort = await freePort();
+  const operator = startOperator(cloud, { ...place, metricsPort });
   await until('the vault is ready', [operator], () =>
     isTrue(getObject(cloud, 'recoveryvault', VAULT), 'Ready'),
   );
@@ -127,7 +129,7 @@ async function demonstrate(): Promise<void> {
   applyMachine(cloud, source.disks);
   const agent = startAgent({ passphrase, port: processServerPort }, place);
   const running = [operator, processServer, applier, agent];
-  await replicate(cloud, source, running);
+  await replicate(cloud, { source, running, metricsPort });
 
   const disasterAt = await disaster({ agent, processServer, source });
   await recover(cloud, { operator, disasterAt, ours: options.disks.length === 0 });
@@ -138,45 +140,45 @@ async function demonstrate(): Promise<void> {
 
 async function replicate(
   cloud: Cloud,
-  source: SourceMachine,
-  running: readonly Running[],
+  at: { source: SourceMachine; running: readonly Running[]; metricsPort: number },
 ): Promise<void> {
-  const begun = performance.now();
+  const { source, running, metricsPort } = at;
   let shown = '';
-  const look = () => {
+  const look = async () => {
     const machine = getObject<ProtectedVM>(cloud, 'protectedvm', MACHINE);
-    const line = machine === undefined ? shown : machineLine(machine);
+    const figures = await machineFigures(metricsPort);
+    const line = machine === undefined ? shown : machineLine(machine, figures);
     if (line !== shown) say(`  ${line}`);
     shown = line;
-    return machine;
+    return { machine, figures };
   };
-  await waitFor(
-    {
-      what: 'the initial replication',
-      timeoutMs: 20 * MINUTE,
-      needs: running,
-      signal: interrupted.signal,
+  const wait = { needs: running, signal: interrupted.signal };
+  const replicated = await waitFor(
+    { ...wait, what: 'the initial replication', timeoutMs: 20 * MINUTE },
+    async () => {
+      const { machine } = await look();
+      return isTrue(machine, 'InitialReplicationComplete') ? machine : undefined;
     },
-    () => (isTrue(look(), 'InitialReplicationComplete') ? true : undefined),
   );
-  const bytes = look()?.status?.initialReplication?.bytesTotal ?? 0;
-  report.initialReplication = { bytes, seconds: (performance.now() - begun) / 1000 };
-  const workloadUntil = Date.now() + options.seconds * 1000;
+  const initial = replicated?.status?.initialReplication;
+  report.initialReplication = {
+    bytes: initial?.bytesTotal ?? 0,
+    seconds: (Date.parse(initial?.finishedAt ?? '') - Date.parse(initial?.startedAt ?? '')) / 1000,
+  };
+  const begun = Date.now();
   await waitFor(
     {
+      ...wait,
       what: 'a recovery point made under the workload',
       timeoutMs: options.seconds * 1000 + 5 * MINUTE,
-      needs: running,
-      signal: interrupted.signal,
     },
-    () => {
-      const machine = look();
-      const points = machine?.status?.recoveryPoints?.count ?? 0;
-      return Date.now() >= workloadUntil && points >= 2 ? true : undefined;
+    async () => {
+      const { figures } = await look();
+      const seconds = (Date.now() - begun) / 1000;
+      const fresh = (figures?.recoveryPointAgeSeconds ?? Number.POSITIVE_INFINITY) < seconds;
+      return seconds >= options.seconds && fresh ? true : undefined;
     },
   );
-  const barriers = look()?.status?.barriers;
-  report.barriers = { count: barriers?.count ?? 0, freezeMsMax: barriers?.maxFreezeMs ?? 0 };
   if (options.workload === undefined && !source.workload.alive())
     throw new Error('the workload ended by itself');
 }

@@ -2,6 +2,7 @@
 import type { Failover, ProtectedVM } from '../../crds/index.ts';
 import type { Cloud } from './cloud.ts';
 import { NAMESPACE } from './manifests.ts';
+import type { MachineFigures } from './metrics.ts';
 import { type Running, tail } from './process.ts';
 
 const LOOK_EVERY_MS = 1_000;
@@ -15,11 +16,14 @@ export interface Wait {
 }
 
 /** Polls until `look` gives something. Rejects when time is up or a process that it depends on died, with its last words. */
-export async function waitFor<T>(wait: Wait, look: () => T | undefined): Promise<T> {
+export async function waitFor<T>(
+  wait: Wait,
+  look: () => Promise<T | undefined> | T | undefined,
+): Promise<T> {
   const deadline = Date.now() + wait.timeoutMs;
   for (;;) {
     wait.signal.throwIfAborted();
-    const found = look();
+    const found = await look();
     if (found !== undefined) return found;
     for (const running of wait.needs)
       if (!running.alive())
@@ -55,28 +59,19 @@ export function isTrue(object: Conditioned | undefined, type: string): boolean {
 }
 
 /** One line for the machine as it is now. */
-export function machineLine(machine: ProtectedVM): string {
-  const {
-    phase,
-    initialReplication: initial,
-    barriers,
-    lastBarrierTime,
-    recoveryPoints,
-  } = machine.status ?? {};
+export function machineLine(machine: ProtectedVM, figures: MachineFigures | undefined): string {
+  const { phase, initialReplication: initial, barriers } = machine.status ?? {};
   const parts = [phase ?? 'Pending'];
   if (initial !== undefined && (initial.percent ?? 100) < 100)
     parts.push(
       `initial replication ${initial.percent ?? 0}% (${mebibytes(initial.bytesDone)} of ${mebibytes(initial.bytesTotal)})`,
     );
-  if (barriers !== undefined)
-    parts.push(
-      `${barriers.count ?? 0} barriers, longest freeze ${Math.round(barriers.maxFreezeMs ?? 0)} ms`,
-    );
-  if (recoveryPoints?.count !== undefined) parts.push(`${recoveryPoints.count} recovery points`);
-  if (lastBarrierTime !== undefined)
-    parts.push(
-      `RPO ${Math.max(0, Math.round((Date.now() - Date.parse(lastBarrierTime)) / 1000))} s`,
-    );
+  const rpo = figures?.rpoSeconds;
+  const age = figures?.recoveryPointAgeSeconds;
+  if (rpo !== undefined) parts.push(`RPO ${Math.round(rpo)} s`);
+  if (age !== undefined) parts.push(`newest recovery point ${Math.round(age)} s old`);
+  if (barriers !== undefined && (barriers.maxFreezeMs ?? 0) > 0)
+    parts.push(`longest freeze ${Math.round(barriers.maxFreezeMs ?? 0)} ms`);
   return parts.join(' · ');
 }
 
