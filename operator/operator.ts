@@ -9,7 +9,7 @@ import {
   namespaceOf,
   vaultKeyOf,
 } from '../controllers/environment.ts';
-import { FailoverReconciler } from '../controllers/failover/reconcile.ts';
+import { type FailoverDeps, FailoverReconciler } from '../controllers/failover/reconcile.ts';
 import { Figures } from '../controllers/openvaults/figures.ts';
 import { OpenVaults } from '../controllers/openvaults/openVaults.ts';
 import type { StoresFactory } from '../controllers/openvaults/stores.ts';
@@ -44,6 +44,8 @@ export interface OperatorDeps {
   random: Random;
   log: Logger;
   makeStores: StoresFactory;
+  /** recovery/failover.ts, unless a test stands in. */
+  runFailover?: FailoverDeps['run'];
 }
 
 export interface OperatorOptions {
@@ -129,6 +131,7 @@ export class Operator {
       environment,
       log,
       stepPollMs: this.#options.stepPollMs ?? 2_000,
+      run: this.#deps.runFailover,
     });
     const vaults = new RecoveryVaultReconciler({
       environment,

@@ -60,7 +60,7 @@ export interface FailoverDeps {
   /** How often a step that waits for something looks again. */
   stepPollMs: number;
   /** recovery/failover.ts, unless a test stands in. */
-  run?: typeof runFailover;
+  run?: typeof runFailover | undefined;
 }
 
 export class FailoverReconciler {

@@ -11,7 +11,7 @@ import {
   type RecoveryVault,
   type ReplicationPolicy,
 } from '../../crds/index.ts';
-import { Operator } from '../../operator/operator.ts';
+import { Operator, type OperatorDeps } from '../../operator/operator.ts';
 import {
   type Condition,
   type KubeClient,
@@ -67,6 +67,7 @@ export function startOperator(options: {
   watchNamespace?: string;
   holder?: string;
   leaderElect?: boolean;
+  runFailover?: OperatorDeps['runFailover'];
 }): RunningOperator {
   const { kube, stores, log, namespace = 'default', holder = 'test cluster' } = options;
   const operator = new Operator(
@@ -76,6 +77,7 @@ export function startOperator(options: {
       random: systemRandom,
       log,
       makeStores: async (connection) => stores(connection),
+      ...(options.runFailover === undefined ? {} : { runFailover: options.runFailover }),
     },
     {
       operatorNamespace: namespace,
