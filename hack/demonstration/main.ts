@@ -1,6 +1,6 @@
 /** The chain, from the outside: see hack/demo. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -127,6 +127,7 @@ async function demonstrate(): Promise<void> {
     undo,
   });
   applyMachine(cloud, source.disks);
+  undo.add('remove the tracing instance', () => removeTracing(cloud));
   const agent = startAgent({ passphrase, port: processServerPort }, place);
   const running = [operator, processServer, applier, agent];
   await replicate(cloud, { source, running, metricsPort });
@@ -229,6 +230,8 @@ async function recover(
     report.recoveryPoint = { lsn: point.lsn, time: point.time };
     report.rpoSeconds = Math.max(0, (after.disasterAt - Date.parse(point.time)) / 1000);
   }
+  const barriers = getObject<ProtectedVM>(cloud, 'protectedvm', MACHINE)?.status?.barriers;
+  report.barriers = { count: barriers?.count ?? 0, freezeMsMax: barriers?.maxFreezeMs ?? 0 };
   const said = status?.evidence?.serialConsole ?? '';
   if (after.ours) {
     report.booted = status?.phase === 'FailedOver' && said.includes('FARSHORE-RECOVERED');
@@ -241,6 +244,13 @@ async function recover(
   }
   if (report.rootsMatch !== true)
     throw new Error('the recovered disks do not have the roots of the source');
+}
+
+/** An agent that is killed leaves its tracing instance for its successor; here none comes. */
+function removeTracing(cloud: Cloud): void {
+  const machineId = getObject<ProtectedVM>(cloud, 'protectedvm', MACHINE)?.status?.machineId;
+  const instance = `/sys/kernel/tracing/instances/farshore-${machineId}`;
+  if (machineId !== undefined && existsSync(instance)) rmdirSync(instance);
 }
 
 function compareRecords(source: SourceMachine): void {
