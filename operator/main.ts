@@ -32,6 +32,7 @@ interface Flags {
   metricsPort: number;
   leaderElect: boolean;
   pollSeconds: number;
+  azurePollMs: number;
   logLevel: LogLevel;
 }
 
@@ -53,6 +54,12 @@ const flags = new Command('farshore-operator')
   )
   .option('--no-leader-elect', 'this is the only operator of the cluster')
   .option('--poll-seconds <number>', 'how often vaults are looked at', wholeNumber, 5)
+  .option(
+    '--azure-poll-ms <number>',
+    'how often Azure’s operations and what a failover waits for are looked at',
+    wholeNumber,
+    2_000,
+  )
   .option('--log-level <level>', 'debug, info, warn or error', 'info')
   .parse()
   .opts<Flags>();
@@ -87,6 +94,7 @@ async function main(): Promise<void> {
       holder: flags.holder ?? `${kube.url} ${flags.operatorNamespace}`,
       leaderElect: flags.leaderElect,
       intervals: { pollMs: flags.pollSeconds * 1000 },
+      stepPollMs: flags.azurePollMs,
     },
   );
   const server = await listenHttp({
@@ -125,7 +133,12 @@ async function makeStores(connection: VaultConnection): ReturnType<StoresFactory
   return {
     objects,
     pages,
-    compute: new AzureCompute({ cloud, credential, subscriptionId: connection.subscriptionId }),
+    compute: new AzureCompute({
+      cloud,
+      credential,
+      subscriptionId: connection.subscriptionId,
+      pollMs: flags.azurePollMs,
+    }),
     images: new AzureDiskImageReader(world, { caBundle: cloud.ca }),
     ensureContainer: async () => {
       await ensureVaultContainer(world, access);

@@ -393,7 +393,7 @@ export const catalogDocumentSchema = z.object({
   activeSide: z.enum(['Source', 'Azure']),
   /** The applier may trim and thin by this even when no cluster is left. */
   policy: z.object({ name: objectName, retentionSeconds: z.number().int().positive() }),
-  /** The ProtectedVM's spec.target as JSON, so that a recovery without a cluster knows what to build. */
+  /** `{ production, test }`, each a FailoverTarget (vault/ledger.ts): so that a recovery without a cluster knows what to build. */
   target: z.unknown(),
   /** The lowest disk index that was never given out: an index of a disk that was taken off the list is not used again. */
   nextDiskIndex: z.number().int().min(0).max(64).optional(),

@@ -1,5 +1,8 @@
 /** The operator against a real API server and Azurite: what schemas, CEL, server-side apply and a real blob service make of it. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   farshoreTypes,
@@ -415,5 +418,50 @@ describe('a machine on a real API server', () => {
       reason: 'HeldByOther',
     });
     expect(await machineIdOf()).toBe(machineId);
+  });
+});
+
+describe('the process', () => {
+  it('opens a vault, serves health and metrics, and ends in order on SIGTERM', async () => {
+    const child = spawn(
+      process.execPath,
+      [
+        path.join(import.meta.dirname, '../../operator/main.ts'),
+        `--kubeconfig=${server.kubeconfigPath}`,
+        `--namespace=${namespace}`,
+        `--operator-namespace=${namespace}`,
+        '--metrics-port=0',
+        '--poll-seconds=1',
+      ],
+      { stdio: ['ignore', 'ignore', 'pipe'] },
+    );
+    const exited = once(child, 'exit');
+    try {
+      const said: string[] = [];
+      createInterface(child.stderr).on('line', (line) => said.push(line));
+      const port = await eventually(() => {
+        const line = said.find((one) => one.includes('serving metrics'));
+        if (line === undefined) throw new Error(`no port yet: ${said.join('\n')}`);
+        return (JSON.parse(line) as { port: number }).port;
+      });
+      const get = async (route: string) => await fetch(`http://127.0.0.1:${port}${route}`);
+      await eventually(async () => expect((await get('/readyz')).status).toBe(200));
+      expect((await get('/healthz')).status).toBe(200);
+      await createAll();
+      await untilCondition(kube, farshoreTypes.recoveryVault, at('vault'), {
+        type: 'Ready',
+        status: 'True',
+      });
+      await untilCondition(kube, farshoreTypes.protectedVM, at('web'), {
+        type: 'Accepted',
+        status: 'True',
+      });
+      const metrics = await (await get('/metrics')).text();
+      expect(metrics).toContain('farshore_leader 1');
+      expect(metrics).toContain('farshore_rpo_threshold_seconds{');
+    } finally {
+      child.kill('SIGTERM');
+    }
+    expect((await exited)[0]).toBe(0);
   });
 });
