@@ -46,13 +46,12 @@ export class SparseBitmap {
 
   /** Sets bits 0 to `count` - 1. */
   fill(count: number): void {
-    for (let index = 0; index * CHUNK_BITS < count; index++) {
-      const bits = Math.min(CHUNK_BITS, count - index * CHUNK_BITS);
-      const chunk = new Uint8Array(CHUNK_BYTES).fill(0xff, 0, bits >> 3);
-      if (bits % 8 !== 0) chunk[bits >> 3] = (1 << (bits % 8)) - 1;
-      this.#chunks.set(index, chunk);
+    const whole = Math.floor(count / CHUNK_BITS);
+    for (let index = 0; index < whole; index++) {
+      this.#chunks.set(index, new Uint8Array(CHUNK_BYTES).fill(0xff));
       this.#changed.add(index);
     }
+    for (let bit = whole * CHUNK_BITS; bit < count; bit++) this.set(bit);
   }
 
   /** Clears every bit from `first` on. */
