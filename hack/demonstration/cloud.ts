@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { BlobServiceClient } from '@azure/storage-blob';
 import { type EmulatorProcess, spawnEmulator } from '../../test/arm/client.ts';
+import type { EmulatorOptions } from '../../test/arm/emulator.ts';
 import { type Azurite, startAzurite } from '../../test/servers/azurite.ts';
 import { type KubernetesServer, startKubernetes } from '../../test/servers/kubernetes.ts';
 import type { Undo } from './undo.ts';
@@ -10,7 +11,7 @@ import type { Undo } from './undo.ts';
 export interface Cloud {
   kubernetes: KubernetesServer;
   azurite: Azurite;
-  arm: EmulatorProcess;
+  arm: Emulator;
   container: string;
   location: string;
   resourceGroup: string;
@@ -18,26 +19,42 @@ export interface Cloud {
   storageAccountId: string;
 }
 
+/** What the rest needs of the emulator; a process of its own here, another process's own in tests. */
+export type Emulator = Pick<
+  EmulatorProcess,
+  'url' | 'ca' | 'tenantId' | 'clientId' | 'clientSecret' | 'subscriptionId' | 'control' | 'stop'
+>;
+
+export interface CloudOptions {
+  folder: string;
+  undo: Undo;
+  settings?: EmulatorOptions['settings'];
+  /** What stands between Farshore and the storage account; nothing when left out. */
+  front?: (azurite: Azurite) => Promise<Azurite>;
+  startArm?: (options: EmulatorOptions) => Promise<Emulator>;
+}
+
 const LOCATION = 'westeurope';
 const RESOURCE_GROUP = 'recovery';
 const NETWORK = 'recovery';
 const CONTAINER = 'farshore';
 
-export async function startCloud(options: { folder: string; undo: Undo }): Promise<Cloud> {
+export async function startCloud(options: CloudOptions): Promise<Cloud> {
   const { folder, undo } = options;
   for (const name of ['azurite', 'azure']) mkdirSync(path.join(folder, name));
-  const [kubernetes, azurite] = await Promise.all([
+  const [kubernetes, storage] = await Promise.all([
     startKubernetes({ dir: path.join(folder, 'kubernetes') }),
     startAzurite({ dir: path.join(folder, 'azurite') }),
   ]);
   undo.add('stop Kubernetes', () => kubernetes.stop());
-  undo.add('stop Azurite', () => azurite.stop());
-  await BlobServiceClient.fromConnectionString(azurite.connectionString)
+  undo.add('stop Azurite', () => storage.stop());
+  await BlobServiceClient.fromConnectionString(storage.connectionString)
     .getContainerClient(CONTAINER)
     .create();
+  const azurite = (await options.front?.(storage)) ?? storage;
   const subscriptionId = '5b1fd4c4-0c4e-4bb0-9c57-0a7f3a5d0001';
   const storageAccountId = `/subscriptions/${subscriptionId}/resourceGroups/${RESOURCE_GROUP}/providers/Microsoft.Storage/storageAccounts/${azurite.accountName}`;
-  const arm = await spawnEmulator({
+  const arm = await (options.startArm ?? spawnEmulator)({
     directory: path.join(folder, 'azure'),
     subscriptionId,
     resourceGroups: [{ name: RESOURCE_GROUP, location: LOCATION }],
@@ -54,7 +71,7 @@ export async function startCloud(options: { folder: string; undo: Undo }): Promi
       },
     ],
     storageAccounts: [{ id: storageAccountId, location: LOCATION, ...accountOf(azurite) }],
-    settings: { keepImported: true },
+    settings: { keepImported: true, ...options.settings },
   });
   undo.add('stop the emulator of Azure Resource Manager', () => arm.stop());
   return {

@@ -14,14 +14,20 @@ export interface Placement {
   undo: Undo;
 }
 
-export function startOperator(cloud: Cloud, place: Placement & { metricsPort: number }): Running {
-  return launch(place, 'operator', [
+export function startOperator(
+  cloud: Pick<Cloud, 'kubernetes'>,
+  place: Placement & { metricsPort: number },
+  options: Launch & { flags?: readonly string[] } = {},
+): Running {
+  const command = [
     'operator/main.ts',
     ...['--kubeconfig', cloud.kubernetes.kubeconfigPath],
     ...['--namespace', NAMESPACE],
     ...['--operator-namespace', NAMESPACE],
     ...['--metrics-port', String(place.metricsPort)],
-  ]);
+    ...(options.flags ?? []),
+  ];
+  return launch(place, 'operator', command, options);
 }
 
 export function startProcessServer(
@@ -51,7 +57,7 @@ export function startApplier(bootstrap: string, place: Placement): Running {
 }
 
 export function startAgent(
-  options: { passphrase: string; port: number },
+  options: { passphrase: string; port: number; flags?: readonly string[] },
   place: Placement,
 ): Running & { state: string; run: string } {
   const state = path.join(place.folder, 'agent-state');
@@ -64,15 +70,26 @@ export function startAgent(
     ...['--passphrase-file', secretFile(place, 'passphrase', options.passphrase)],
     ...['--state', state],
     ...['--run', run],
+    ...(options.flags ?? []),
   ]);
   return { ...running, state, run };
 }
 
-function launch(place: Placement, name: string, command: string[]): Running {
+interface Launch {
+  /** What to run the program with, such as `ip netns exec NAME`. */
+  inside?: readonly string[];
+}
+
+function launch(
+  place: Placement,
+  name: string,
+  command: readonly string[],
+  { inside = [] }: Launch = {},
+): Running {
   const [program = '', ...args] = command;
   const running = start({
     name,
-    command: [process.execPath, path.join(root, program), ...args],
+    command: [...inside, process.execPath, path.join(root, program), ...args],
     logs: place.logs,
   });
   place.undo.add(`stop the ${name}`, () => running.stop());

@@ -135,8 +135,7 @@ async function demonstrate(): Promise<void> {
   const disasterAt = await disaster({ agent, processServer, source });
   await recover(cloud, { operator, disasterAt, ours: options.disks.length === 0 });
   compareRecords(source);
-  report.recoveredDisks = await recoveredDisks(cloud);
-  if (!options.keep) delete report.recoveredDisks;
+  if (options.keep) report.recoveredDisks = await recoveredDisks(cloud, source);
 }
 
 async function replicate(
@@ -268,14 +267,15 @@ function compareRecords(source: SourceMachine): void {
     throw new Error('the booted machine lacks records that the barrier promised');
 }
 
-/** Raw copies of the disks as they were imported, before the machine started and wrote to them. */
-async function recoveredDisks(cloud: Cloud): Promise<string[]> {
+/** Raw copies of the disks as they were imported, before the machine started and wrote to them; in the order of the machine's disks. */
+async function recoveredDisks(cloud: Cloud, source: SourceMachine): Promise<string[]> {
   const resources = await cloud.arm.control.resources();
-  return resources
-    .flatMap((one) =>
-      one.file === undefined || !one.id.includes('/disks/') ? [] : [`${one.file}.imported`],
-    )
-    .sort();
+  return source.disks.flatMap((disk) => {
+    const managed = resources.find(
+      (one) => one.file !== undefined && one.name.startsWith(`${MACHINE}-${disk.name}-`),
+    );
+    return managed?.file === undefined ? [] : [`${managed.file}.imported`];
+  });
 }
 
 async function stayUntilInterrupted(): Promise<void> {

@@ -46,25 +46,70 @@ export function applySite(site: Site): void {
   apply(cloud, [
     ...read('namespace.yaml'),
     ...secrets(site),
-    vault(site),
+    vault(site, read('recoveryvault-custom-cloud.yaml')),
     policy(),
     processServer(site),
   ]);
 }
 
-export function applyMachine(cloud: Cloud, disks: readonly SourceDisk[]): void {
+/**
+ * The same in a fresh cluster after the first one is lost: the vault is opened with a recovery key's private half, and control is
+ * taken from the epoch that the lost cluster had.
+ */
+export function applyTakeover(
+  site: Site,
+  takeover: { recoveryKey: string; fromEpoch: number },
+): void {
+  const { cloud } = site;
+  const [key, manifest] = read('recoveryvault-takeover.yaml') as [Manifest, Manifest];
+  const taking = vault(site, [manifest]) as unknown as RecoveryVault;
+  taking.spec.takeControlFromEpoch = takeover.fromEpoch;
+  apply(cloud, [
+    ...read('namespace.yaml'),
+    ...secrets(site),
+    { ...key, stringData: { privateKey: takeover.recoveryKey } },
+    taking,
+    policy(),
+    processServer(site),
+  ]);
+}
+
+export function applyMachine(
+  cloud: Cloud,
+  disks: readonly Pick<SourceDisk, 'name' | 'device'>[],
+  change: { name?: string; target?: Partial<ProtectedVM['spec']['target']> } = {},
+): void {
   const [machine] = read('protectedvm.yaml') as unknown as [ProtectedVM];
+  machine.metadata.name = change.name ?? MACHINE;
+  Object.assign(machine.spec.target, { name: machine.metadata.name }, change.target);
   machine.spec.disks = disks.map(({ name, device }) => ({ name, device }));
   apply(cloud, [machine]);
 }
 
+export interface FailoverWish {
+  /** Which of the samples it is made from. */
+  type: Failover['spec']['type'];
+  name: string;
+  machine?: string;
+  spec?: Partial<Failover['spec']>;
+}
+
+export function failoverManifest(wish: FailoverWish): Failover {
+  const [failover] = read(`failover-${wish.type.toLowerCase()}.yaml`) as unknown as [Failover];
+  failover.metadata.name = wish.name;
+  // The sample's waits for a login prompt, which is not what our small Linux says.
+  delete failover.spec.healthCheck;
+  Object.assign(failover.spec, { machineRef: { name: wish.machine ?? MACHINE } }, wish.spec);
+  return failover;
+}
+
+/** What the machine that we build says on its serial console once it has checked its records. */
+export const RECOVERED = 'FARSHORE-RECOVERED';
+
 export function applyFailover(cloud: Cloud, options: { saysWhatItRecovered: boolean }): void {
-  const [failover] = read('failover-unplanned.yaml') as unknown as [Failover];
-  if (options.saysWhatItRecovered)
-    failover.spec.healthCheck = {
-      serialConsole: { contains: 'FARSHORE-RECOVERED', timeout: '5m' },
-    };
-  apply(cloud, [failover]);
+  const serialConsole = { contains: RECOVERED, timeout: '5m' };
+  const spec = options.saysWhatItRecovered ? { healthCheck: { serialConsole } } : {};
+  apply(cloud, [failoverManifest({ type: 'Unplanned', name: FAILOVER, spec })]);
 }
 
 /** The value of one key of a Secret; undefined while there is none. */
@@ -97,17 +142,23 @@ function secrets(site: Site): Manifest[] {
   });
 }
 
-function vault(site: Site): Manifest {
+function vault(site: Site, sample: readonly Manifest[]): Manifest {
   const { cloud } = site;
-  const [manifest] = read('recoveryvault-custom-cloud.yaml') as unknown as [RecoveryVault];
+  const [manifest] = sample as unknown as [RecoveryVault];
   manifest.metadata.name = VAULT;
   const { spec } = manifest;
-  spec.cloud.custom = {
-    resourceManagerEndpoint: cloud.arm.url,
-    loginEndpoint: cloud.arm.url,
-    blobEndpoint: cloud.azurite.blobEndpoint,
-    disableInstanceDiscovery: true,
-    caBundle: cloud.arm.ca,
+  spec.cloud = {
+    type: 'Custom',
+    custom: {
+      resourceManagerEndpoint: cloud.arm.url,
+      loginEndpoint: cloud.arm.url,
+      blobEndpoint: cloud.azurite.blobEndpoint,
+      disableInstanceDiscovery: true,
+      caBundle: cloud.arm.ca,
+    },
+  };
+  spec.credentials.storage = {
+    connectionStringSecretRef: { name: 'vault-storage', key: 'connectionString' },
   };
   spec.storageAccount = { name: cloud.azurite.accountName, resourceId: cloud.storageAccountId };
   spec.containerName = cloud.container;
@@ -140,7 +191,7 @@ function read(file: string): Manifest[] {
   );
 }
 
-function apply(cloud: Cloud, manifests: readonly unknown[]): void {
+export function apply(cloud: Cloud, manifests: readonly unknown[]): void {
   const input = manifests.map((manifest) => stringify(manifest)).join('---\n');
   cloud.kubernetes.kubectl(['apply', '-f', '-'], { input });
 }
