@@ -31,11 +31,12 @@ export class CallLog {
     this.#file = file;
   }
 
-  add(call: Omit<LoggedCall, 'sequence' | 'time'>): void {
+  add(call: Omit<LoggedCall, 'sequence' | 'time'>): LoggedCall {
     const logged = { sequence: ++this.#sequence, time: new Date().toISOString(), ...call };
     this.#calls.push(logged);
     if (this.#calls.length > KEPT) this.#calls.shift();
     appendFileSync(this.#file, `${JSON.stringify(logged)}\n`);
+    return logged;
   }
 
   list(): LoggedCall[] {

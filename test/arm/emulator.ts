@@ -44,6 +44,8 @@ export interface EmulatorOptions {
   networks?: readonly SeedNetwork[];
   storageAccounts?: readonly StorageAccount[];
   settings?: Partial<EmulatorSettings>;
+  /** In this process alone: told of each call to Azure Resource Manager when it has had its effect; the answer waits for the promise. */
+  onCall?: (call: LoggedCall) => Promise<void>;
 }
 
 /** What a test may do to and ask of the emulator; the same in this process and from another (client.ts). */
@@ -153,7 +155,10 @@ export async function startEmulator(options: EmulatorOptions): Promise<ArmEmulat
     workloadToken: options.workloadToken,
     signingKey: keptKey(path.join(options.directory, 'token-key')),
   });
-  const front = new FrontDoor({ context, faults, log, room, login, control });
+  const front = new FrontDoor({
+    ...{ context, faults, log, room, login, control },
+    onCall: options.onCall,
+  });
   const server = createServer({ cert: identity.cert, key: identity.key }, (request, response) => {
     front.serve(request, response).catch((error: unknown) => {
       console.error('arm emulator:', error);

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Answer, type ArmCall, parseCall } from './call.ts';
-import type { CallLog } from './callLog.ts';
+import type { CallLog, LoggedCall } from './callLog.ts';
 import { requireGroup } from './catalogue.ts';
 import type { EmulatorContext } from './context.ts';
 import { answerControl } from './control.ts';
@@ -24,6 +24,7 @@ interface Rooms {
   room: MachineRoom;
   login: Login;
   control: EmulatorControl;
+  onCall: ((call: LoggedCall) => Promise<void>) | undefined;
 }
 
 /** Sorts requests by path: the login service, content by URL, the control API, and Azure Resource Manager itself. */
@@ -86,13 +87,14 @@ export class FrontDoor {
     const answer = await this.#answer(request, call, fault);
     if (fault?.kind === 'delay') await new Promise((resolve) => setTimeout(resolve, fault.ms));
     const dropped = fault?.kind === 'dropAfter';
-    log.add({
+    const entry = log.add({
       ...logged,
       status: dropped ? 0 : answer.status,
       created: answer.created === true,
       deleted: answer.deleted === true,
       ...(answer.status >= 400 ? { code: codeOf(answer.body) } : {}),
     });
+    await this.#parts.onCall?.(entry);
     if (dropped) request.socket.destroy();
     else sendJson(response, answer);
   }

@@ -16,7 +16,9 @@ export type Fault =
   /** The proxy answers in the server's place. */
   | { status: number; code: string; retryAfterSeconds?: number }
   /** The connection breaks now; the server sees the request when the promise resolves. */
-  | { deliverAfter: Promise<void> };
+  | { deliverAfter: Promise<void> }
+  /** The server does it; the answer waits for the promise. */
+  | { afterEffect: () => Promise<void> };
 
 export interface SeenRequest {
   method: string;
@@ -64,7 +66,11 @@ export async function startFaultProxy(options: { target: string }): Promise<Faul
     const body = await bodyOf(incoming, pace);
     if (fault === 'dropRequest') outgoing.destroy();
     else if (typeof fault === 'object' && 'status' in fault) refuse(outgoing, fault);
-    else if (typeof fault === 'object') {
+    else if (typeof fault === 'object' && 'afterEffect' in fault) {
+      const held = await forward(target, seen, body);
+      await fault.afterEffect();
+      answer(outgoing, held, 'pass');
+    } else if (typeof fault === 'object') {
       outgoing.destroy();
       const delivery = fault.deliverAfter.then(async () => {
         await forward(target, seen, body);

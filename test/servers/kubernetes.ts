@@ -40,12 +40,22 @@ export interface KubernetesServer {
   stop(): Promise<void>;
 }
 
-/** Starts a cluster with whatever state `dir` holds (made when missing), or an empty one in a directory that `stop` removes. */
-export async function startKubernetes(options: { dir?: string } = {}): Promise<KubernetesServer> {
+/**
+ * Starts a cluster with whatever state `dir` holds (made when missing), or an empty one in a directory that `stop` removes.
+ * `inside`: what its programs, kubectl too, are run with, such as `ip netns exec NAME`.
+ */
+export async function startKubernetes(
+  options: { dir?: string; inside?: readonly string[] } = {},
+): Promise<KubernetesServer> {
   const binaries = await ensureKubernetes((line) => console.error(line));
   const directory = options.dir ?? mkdtempSync(path.join(os.tmpdir(), 'farshore-kubernetes-'));
   mkdirSync(directory, { recursive: true });
-  const cluster = new Cluster(binaries, directory, options.dir === undefined);
+  const cluster = new Cluster({
+    binaries,
+    directory,
+    ownsDirectory: options.dir === undefined,
+    inside: options.inside ?? [],
+  });
   try {
     await cluster.start();
     return cluster;
@@ -59,14 +69,21 @@ class Cluster implements KubernetesServer {
   readonly binaries: string;
   readonly directory: string;
   readonly #ownsDirectory: boolean;
+  readonly #inside: readonly string[];
   #ports = { etcd: 0, etcdPeer: 0, apiServer: 0 };
   #etcd: ChildProcess | undefined;
   #apiServer: ChildProcess | undefined;
 
-  constructor(binaries: string, directory: string, ownsDirectory: boolean) {
-    this.binaries = binaries;
-    this.directory = directory;
-    this.#ownsDirectory = ownsDirectory;
+  constructor(options: {
+    binaries: string;
+    directory: string;
+    ownsDirectory: boolean;
+    inside: readonly string[];
+  }) {
+    this.binaries = options.binaries;
+    this.directory = options.directory;
+    this.#ownsDirectory = options.ownsDirectory;
+    this.#inside = options.inside;
   }
 
   get url(): string {
@@ -87,9 +104,11 @@ class Cluster implements KubernetesServer {
   }
 
   kubectl(args: readonly string[], options: { input?: string } = {}): string {
+    const [program = '', ...before] = [...this.#inside, path.join(this.binaries, 'kubectl')];
     return execFileSync(
-      path.join(this.binaries, 'kubectl'),
+      program,
       [
+        ...before,
         `--kubeconfig=${this.kubeconfigPath}`,
         // Else kubectl remembers in the home directory what another server on this port once served.
         `--cache-dir=${path.join(this.directory, 'kubectl')}`,
@@ -180,9 +199,13 @@ class Cluster implements KubernetesServer {
   /** The kernel kills the server when this process dies in whatever way. */
   #spawn(binary: string, args: readonly string[]): ChildProcess {
     const log = openSync(path.join(this.directory, `${binary}.log`), 'a');
-    return spawn('setpriv', ['--pdeathsig', 'KILL', path.join(this.binaries, binary), ...args], {
-      stdio: ['ignore', log, log],
-    });
+    const command = [
+      ...this.#inside,
+      ...['setpriv', '--pdeathsig', 'KILL', path.join(this.binaries, binary)],
+      ...args,
+    ];
+    const [program = '', ...rest] = command;
+    return spawn(program, rest, { stdio: ['ignore', log, log] });
   }
 
   async #untilReady(server: ChildProcess): Promise<void> {
