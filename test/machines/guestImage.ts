@@ -80,7 +80,7 @@ const PROGRAMS = [
 ];
 /** In Debian's essential packages or not: what to fetch when this machine has not got it. */
 const PACKAGES: Record<string, string[]> = { dmsetup: ['dmsetup', 'libdevmapper1.02.1'] };
-const APPLETS = ['awk', 'find', 'hostname', 'ip', 'mkdosfs', 'ps', 'sed', 'touch', 'uname', 'wc'];
+const APPLETS = ['awk', 'chmod', 'cmp', 'df', 'find', 'hostname', 'ip', 'mkdosfs', 'ps', 'sed', 'sort'];
 
 /** Writes the disk; a file that is there is replaced. Needs root for the boot loader. */
 export async function buildGuestImage(file: string, agent: { passphrase: string }): Promise<void> {

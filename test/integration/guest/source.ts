@@ -1,0 +1,165 @@
+/** The guest as a source machine: its disks and what lies on them, its agent, and what happens in it while something is frozen. */
+import { execFileSync } from 'node:child_process';
+import path from 'node:path';
+import { type GuestDisk, GuestMachine } from '../../machines/guestMachine.ts';
+import { buildGuestImage } from '../../machines/guestImage.ts';
+import { MACHINE, type WantedDisk, type World } from './world.ts';
+
+/** By name: what the guest calls the disk, and how it is plugged in. The root disk is there besides. */
+const DISKS = {
+  fat: { index: 1, device: '/dev/vdb', bus: 'virtio', sizeMiB: 48 },
+  stack: { index: 2, device: '/dev/vdc', bus: 'virtio', sizeMiB: 128 },
+  fast: { index: 3, device: '/dev/nvme0n1', bus: 'nvme', sizeMiB: 128 },
+  spare: { index: 4, device: '/dev/sda', bus: 'scsi', sizeMiB: 48 },
+} as const;
+export type DataDisk = keyof typeof DISKS;
+const NAMES = Object.keys(DISKS) as DataDisk[];
+
+/** Runs before the real one's place in the path: after a freeze it does what the test has put into /run/after-freeze. */
+const FREEZE_WITH_HOOK = `#!/bin/dash
+/usr/sbin/fsfreeze "$@"
+status=$?
+if [ "$1" = -f ] && [ -f /run/after-freeze ] && [ "$2" = "$(cat /run/after-freeze-of)" ]; then
+  mv /run/after-freeze /run/after-freeze.sh
+  dash /run/after-freeze.sh >/run/after-freeze.log 2>&1
+fi
+exit $status
+`;
+
+/** fat: a filesystem that can't be frozen. stack: ext4 on a mapped device, and in it a file with an ext4. fast: discards. */
+const PREPARE = `set -e
+export DM_DISABLE_UDEV=1
+mkdosfs /dev/vdb >/dev/null
+dmsetup create stack --table "0 $(($(blockdev --getsz /dev/vdc) - 2048)) linear /dev/vdc 2048"
+mkfs.ext4 -q -F /dev/mapper/stack
+mkfs.ext4 -q -F /dev/nvme0n1
+mkfs.ext4 -q -F /dev/sda
+`;
+
+const MOUNT = `set -e
+export DM_DISABLE_UDEV=1
+mkdir -p /run/mnt/fat /run/mnt/stack /run/mnt/inner /run/mnt/fast /run/mnt/spare /run/with-hook
+mount -t vfat /dev/vdb /run/mnt/fat
+[ -e /dev/mapper/stack ] || dmsetup create stack --table "0 $(($(blockdev --getsz /dev/vdc) - 2048)) linear /dev/vdc 2048"
+mount -t ext4 /dev/mapper/stack /run/mnt/stack
+[ -e /run/mnt/stack/inner.img ] || { truncate -s 48M /run/mnt/stack/inner.img; mkfs.ext4 -q -F /run/mnt/stack/inner.img; }
+mount -t ext4 "$(losetup -f --show /run/mnt/stack/inner.img)" /run/mnt/inner
+mount -t ext4 -o discard /dev/nvme0n1 /run/mnt/fast
+[ -b /dev/sda ] && mount -t ext4 /dev/sda /run/mnt/spare
+cat >/run/with-hook/fsfreeze <<'END'
+${FREEZE_WITH_HOOK}
+END
+chmod +x /run/with-hook/fsfreeze
+sync
+`;
+
+/** Writes everywhere but to the FAT filesystem, slowly enough for an emulated machine. */
+const WORKLOAD = `
+( i=0; while :; do i=$((i+1)); echo "$i" >>/var/workload; sync /var/workload; sleep 0.05; done ) &
+( i=0; while :; do i=$((i+1)); echo "$i" >/run/mnt/stack/n; head -c 20000 /dev/urandom >/run/mnt/inner/f$((i%20)); sync /run/mnt/inner/f$((i%20)); sleep 0.1; done ) &
+( i=0; while :; do i=$((i+1)); head -c 70000 /dev/urandom >/run/mnt/fast/f$((i%30)); rm -f /run/mnt/fast/f$(((i+13)%30)); sync -f /run/mnt/fast; [ $((i%20)) = 0 ] && fstrim /run/mnt/fast; sleep 0.1; done ) &
+`;
+
+/** Rewrites a file on the root filesystem without pause and notes when it was done. */
+const PROBE = `( while :; do echo x >/var/probe; read -r up _ </proc/uptime; echo "$up" >>/run/probe.log; sleep 0.01; done ) & echo $! >/run/probe.pid`;
+
+export class Source {
+  readonly disks: Map<string, string>;
+  readonly #world: World;
+  #guest: GuestMachine | undefined;
+
+  private constructor(world: World, disks: Map<string, string>) {
+    this.#world = world;
+    this.disks = disks;
+  }
+
+  /** Boots it, with filesystems on all disks and the workload running. */
+  static async create(world: World): Promise<Source> {
+    const disks = new Map([['root', path.join(world.directory, 'root.raw')]]);
+    await buildGuestImage(disks.get('root') ?? '', { passphrase: world.passphrase });
+    for (const name of NAMES) {
+      const file = path.join(world.directory, `${name}.raw`);
+      execFileSync('truncate', ['-s', `${DISKS[name].sizeMiB}M`, file]);
+      disks.set(name, file);
+    }
+    const source = new Source(world, disks);
+    try {
+      await source.boot(NAMES);
+      await source.guest.run(PREPARE);
+      await source.begin();
+      return source;
+    } catch (error) {
+      await source.off();
+      throw error;
+    }
+  }
+
+  get guest(): GuestMachine {
+    if (this.#guest === undefined) throw new Error('the machine is off');
+    return this.#guest;
+  }
+
+  async boot(plugged: readonly DataDisk[]): Promise<void> {
+    this.#guest = await GuestMachine.boot({
+      directory: this.#world.directory,
+      root: this.disks.get('root') ?? '',
+      disks: plugged.map(
+        (id): GuestDisk => ({ id, path: this.disks.get(id) ?? '', bus: DISKS[id].bus }),
+      ),
+    });
+  }
+
+  /** Mounts the data disks and starts workload and agent. */
+  async begin(): Promise<void> {
+    await this.guest.run(MOUNT);
+    await this.guest.run(WORKLOAD);
+    await this.startAgent();
+  }
+
+  /** Its log is on the filesystem that it freezes. */
+  async startAgent(): Promise<void> {
+    await this.guest.run(`cd /
+export PATH=/run/with-hook:$PATH
+node /opt/farshore/main.mjs --name ${MACHINE} --process-server 10.0.2.2:${await this.#world.port()} \\
+  --passphrase-file /opt/farshore/passphrase --log-level debug >>/var/log/agent.log 2>&1 &
+echo $! >/run/agent.pid`);
+  }
+
+  wanted(...names: (DataDisk | 'root')[]): WantedDisk[] {
+    return names.map((name) =>
+      name === 'root'
+        ? { index: 0, name, device: '/dev/vda' }
+        : { index: DISKS[name].index, name, device: DISKS[name].device },
+    );
+  }
+
+  /** Runs once, in the watchdog, right after this filesystem is frozen and before the agent hears of it. */
+  async afterFreezeOf(mountPoint: string, script: string): Promise<void> {
+    await this.guest.run(`rm -f /run/after-freeze.sh /run/after-freeze.log
+echo ${mountPoint} >/run/after-freeze-of
+cat >/run/after-freeze.new <<'END'
+${script}
+END
+mv /run/after-freeze.new /run/after-freeze`);
+  }
+
+  async startProbe(): Promise<void> {
+    await this.guest.run(`rm -f /run/probe.log; ${PROBE}`);
+  }
+
+  /** The longest that a write to the root filesystem waited since the probe was started, in seconds. */
+  async stopProbe(): Promise<number> {
+    const log = await this.guest.run(`kill $(cat /run/probe.pid); cat /run/probe.log`);
+    const times = log.split('\n').map(Number);
+    return Math.max(...times.slice(1).map((time, index) => time - (times[index] ?? time)));
+  }
+
+  async agentLog(): Promise<string> {
+    return await this.guest.run('tail -n 40 /var/log/agent.log');
+  }
+
+  async off(): Promise<void> {
+    await this.#guest?.kill();
+    this.#guest = undefined;
+  }
+}
