@@ -7,7 +7,7 @@ import { Readable } from 'node:stream';
 import type { Disk, ObjectSource } from '../../platform/ports.ts';
 import { machineDirectory } from './machineState.ts';
 import { decodeSegmentHeader, SEGMENT_HEADER_MAX, type SegmentHeader } from './segment.ts';
-import type { SegmentCodec } from './segmentCodec.ts';
+import { releaseMemory, type SegmentCodec } from './segmentCodec.ts';
 import { writeSegment } from './segmentWriter.ts';
 
 const SEGMENT_FILE = /^(\d{12})-([0-9a-f]{64})\.seg$/;
@@ -41,6 +41,7 @@ export async function sealToFile(
       write: async (bytes) => {
         await file.write(bytes, offset);
         offset += bytes.length;
+        releaseMemory(bytes);
       },
     });
     await file.sync();

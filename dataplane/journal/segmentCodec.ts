@@ -8,6 +8,8 @@ import { errorMessage } from '../../platform/errors.ts';
 import { damaged, SegmentError, sealedLengthMax } from './segment.ts';
 
 const TAG_SIZE = 16;
+/** Larger than any pool of Node's. */
+const RELEASE_ABOVE = 256 << 10;
 const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
 /** Which chunk of which segment: everything that its seal depends on. */
@@ -45,11 +47,16 @@ export const inlineCodec: SegmentCodec = {
 export function sealChunk(seal: ChunkSeal, plain: Uint8Array): Uint8Array {
   const cipher = createCipheriv('aes-256-gcm', seal.key, nonceOf(seal));
   cipher.setAAD(seal.aad);
-  const compressed = zstdCompressSync(plain, COMPRESSION);
+  // One output buffer, large enough for all, instead of many small ones that are then joined.
+  const chunkSize = sealedLengthMax(plain.length);
+  const compressed = zstdCompressSync(plain, { ...COMPRESSION, chunkSize });
   const sealed = new Uint8Array(compressed.length + TAG_SIZE);
-  sealed.set(cipher.update(compressed));
+  const encrypted = cipher.update(compressed);
+  sealed.set(encrypted);
   cipher.final();
   sealed.set(cipher.getAuthTag(), compressed.length);
+  releaseMemory(compressed);
+  releaseMemory(encrypted);
   return sealed;
 }
 
@@ -68,6 +75,7 @@ export function openChunk(
   } catch (cause) {
     throw damaged(expected.name, `chunk ${seal.index} does not decompress`, { cause });
   }
+  releaseMemory(compressed);
   if (plain.length !== expected.plainLength)
     throw damaged(
       expected.name,
@@ -147,11 +155,21 @@ export function runCodecJob(job: CodecJob): CodecResult {
       job.do === 'seal'
         ? sealChunk(job.seal, job.bytes)
         : openChunk(job.seal, job.bytes, job.expected);
+    releaseMemory(job.bytes);
     return { bytes };
   } catch (error) {
     const code = error instanceof SegmentError ? error.code : undefined;
     return { failed: { code, message: errorMessage(error) } };
   }
+}
+
+/**
+ * Gives large memory back now. The collector of each thread would let some 64 MiB of dead buffers pile up first, which is most of what a
+ * process server may use. Nothing may look at the bytes afterwards; small buffers may share a pool and are left alone.
+ */
+export function releaseMemory(bytes: Uint8Array): void {
+  const { buffer } = bytes;
+  if (buffer instanceof ArrayBuffer && buffer.byteLength > RELEASE_ABOVE) buffer.transfer(0);
 }
 
 /** A view over a whole buffer of its own, which can be moved between threads; copies only when it has to. */

@@ -36,6 +36,7 @@ export async function writeSegment(options: {
   const put = async (bytes: Uint8Array) => {
     digest.update(bytes);
     sizeBytes += bytes.length;
+    // The bytes are the writer's from now on.
     await options.write(bytes);
   };
   const putChunk = async (sealed: Uint8Array) => {
