@@ -12,11 +12,14 @@ export class AgentProcess {
   readonly exited: Promise<number | undefined>;
   readonly #child: ChildProcess;
 
-  /** `args`: as on its command line. */
-  constructor(args: readonly string[]) {
-    this.#child = spawn(process.execPath, [PROGRAM, '--log-level', 'debug', ...args], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
+  /** `args`: as on its command line; `nodeOptions`: Node's own. */
+  constructor(args: readonly string[], options: { nodeOptions?: readonly string[] } = {}) {
+    const { nodeOptions = [] } = options;
+    this.#child = spawn(
+      process.execPath,
+      [...nodeOptions, PROGRAM, '--log-level', 'debug', ...args],
+      { stdio: ['ignore', 'ignore', 'pipe'] },
+    );
     this.exited = once(this.#child, 'exit').then(([code]) => code ?? undefined);
     const { stderr } = this.#child;
     if (stderr === null) throw new Error('no stderr');
@@ -27,6 +30,10 @@ export class AgentProcess {
         this.log.push({ msg: line });
       }
     });
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
   }
 
   get running(): boolean {
@@ -45,6 +52,11 @@ export class AgentProcess {
         );
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+  }
+
+  /** Stops it where it is, and nothing else. SIGKILL ends it all the same. */
+  stop(): void {
+    this.#child.kill('SIGSTOP');
   }
 
   async kill(signal: 'SIGKILL' | 'SIGTERM'): Promise<number | undefined> {

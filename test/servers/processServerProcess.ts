@@ -37,6 +37,8 @@ export class ProcessServerProcess {
     directory: string;
     bootstrap: BootstrapInput;
     cache?: string;
+    /** Node's own. */
+    nodeOptions?: readonly string[];
   }): Promise<ProcessServerProcess> {
     const file = path.join(options.directory, `${options.bootstrap.name}.json`);
     await writeFile(file, JSON.stringify({ ...options.bootstrap, port: 0 }), { mode: 0o600 });
@@ -44,6 +46,7 @@ export class ProcessServerProcess {
     const child = spawn(
       process.execPath,
       [
+        ...(options.nodeOptions ?? []),
         PROGRAM,
         ...['--bootstrap', file, '--cache', cache],
         ...['--metrics-port', '0', '--metrics-host', '127.0.0.1'],
@@ -51,6 +54,10 @@ export class ProcessServerProcess {
       { stdio: ['ignore', 'ignore', 'pipe'] },
     );
     return new ProcessServerProcess(child);
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
   }
 
   /** The port for agents, once it listens. */

@@ -1,0 +1,207 @@
+/**
+ * Initial replication against what the blob service takes: incompressible data from a loop device through agent and process server
+ * into the journal, and the same bytes as bare serial Put Blobs of 64 MiB into the same Azurite. Rounds alternate which comes first.
+ */
+import { execFileSync } from 'node:child_process';
+import { randomFillSync } from 'node:crypto';
+import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { BlobServiceClient } from '@azure/storage-blob';
+import { systemClock } from '../../platform/node/clock.ts';
+import { vaultLayout } from '../../vault/layout.ts';
+import { Site, type SourceDisk } from '../fixtures/site.ts';
+import { requireRoot } from '../integration/capture/machine.ts';
+import { type Azurite, startAzurite } from '../servers/azurite.ts';
+
+const MIB = 1 << 20;
+const PUT_BYTES = 64 * MIB;
+const POLL_MS = 25;
+const DEADLINE_MS = 600_000;
+
+export interface InitialRound {
+  first: 'azurite' | 'farshore';
+  azuriteSeconds: number;
+  farshoreSeconds: number;
+  processServerPeakMib: number;
+  agentPeakMib: number;
+  /** CPU time (user and system) that each took while Farshore copied. */
+  cpuSeconds: { agent: number; processServer: number; azurite: number };
+}
+
+export interface InitialResult {
+  mib: number;
+  /** Of the median seconds. */
+  azuriteMibPerSecond: number;
+  farshoreMibPerSecond: number;
+  ratio: number;
+  /** The highest VmHWM of any round. */
+  processServerPeakMib: number;
+  rounds: InitialRound[];
+}
+
+export interface InitialOptions {
+  mib: number;
+  rounds: number;
+  /** CPU profiles of agent and process server go there. */
+  profileDirectory?: string | undefined;
+  tell: (line: string) => void;
+}
+
+export async function benchInitial(options: InitialOptions): Promise<InitialResult> {
+  requireRoot();
+  const { mib, rounds } = options;
+  const azurite = await startAzurite();
+  try {
+    const done: InitialRound[] = [];
+    for (let index = 0; index < rounds; index += 1) {
+      const round = await runRound({ azurite, index, ...options });
+      options.tell(
+        `round ${index + 1}: azurite ${(mib / round.azuriteSeconds).toFixed(1)} MiB/s, Farshore ${(mib / round.farshoreSeconds).toFixed(1)} MiB/s, process server ${round.processServerPeakMib.toFixed(0)} MiB, agent ${round.agentPeakMib.toFixed(0)} MiB; CPU seconds ${JSON.stringify(round.cpuSeconds)}`,
+      );
+      done.push(round);
+    }
+    const azuriteMibPerSecond = mib / median(done.map((round) => round.azuriteSeconds));
+    const farshoreMibPerSecond = mib / median(done.map((round) => round.farshoreSeconds));
+    return {
+      mib,
+      azuriteMibPerSecond,
+      farshoreMibPerSecond,
+      ratio: farshoreMibPerSecond / azuriteMibPerSecond,
+      processServerPeakMib: Math.max(...done.map((round) => round.processServerPeakMib)),
+      rounds: done,
+    };
+  } finally {
+    await azurite.stop();
+  }
+}
+
+async function runRound(
+  options: InitialOptions & { azurite: Azurite; index: number },
+): Promise<InitialRound> {
+  const { azurite, index } = options;
+  const site = await Site.create({ azurite, container: `round-${index}` });
+  try {
+    const disk = site.disk('source', options.mib * MIB);
+    fillWithNoise(disk);
+    const bare = () => putBlobs(azurite, { container: `bare-${index}`, disk });
+    const whole = () => copyInitially(site, { ...options, disk });
+    if (index % 2 === 0) {
+      const azuriteSeconds = await settled(bare);
+      return { first: 'azurite', azuriteSeconds, ...(await settled(whole)) };
+    }
+    const farshore = await settled(whole);
+    return { first: 'farshore', azuriteSeconds: await settled(bare), ...farshore };
+  } finally {
+    await site.end();
+  }
+}
+
+/** What was written before is on the disk, so that it is not waited for by what is measured now. */
+async function settled<T>(measure: () => Promise<T>): Promise<T> {
+  execFileSync('sync');
+  return await measure();
+}
+
+/** Seconds for the disk's bytes in Put Blobs of 64 MiB, one after the other. Reading them is not counted. */
+async function putBlobs(
+  azurite: Azurite,
+  options: { container: string; disk: SourceDisk },
+): Promise<number> {
+  const { disk } = options;
+  const service = BlobServiceClient.fromConnectionString(azurite.connectionString);
+  const container = service.getContainerClient(options.container);
+  await container.create();
+  const file = openSync(disk.image, 'r');
+  const buffer = Buffer.allocUnsafeSlow(PUT_BYTES);
+  let milliseconds = 0;
+  try {
+    for (let offset = 0; offset < disk.sizeBytes; offset += PUT_BYTES) {
+      const length = readSync(file, buffer, 0, PUT_BYTES, offset);
+      const started = performance.now();
+      await container.getBlockBlobClient(`${offset}`).upload(buffer.subarray(0, length), length);
+      milliseconds += performance.now() - started;
+    }
+  } finally {
+    closeSync(file);
+  }
+  return milliseconds / 1000;
+}
+
+/** From the resync's begin in the agent until all of the disk's bytes are in the vault's journal. */
+async function copyInitially(
+  site: Site,
+  options: { azurite: Azurite; disk: SourceDisk; profileDirectory?: string | undefined },
+): Promise<Omit<InitialRound, 'first' | 'azuriteSeconds'>> {
+  const { azurite, disk, profileDirectory } = options;
+  const nodeOptions =
+    profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`];
+  const server = await site.startServer({ nodeOptions });
+  await site.assign([disk]);
+  const agent = await site.startAgent({ nodeOptions });
+  const azuritePid = azurite.pid ?? 0;
+  const azuriteBefore = cpuSeconds(azuritePid);
+  const begun = Date.parse(String((await agent.logged('A resync begins')).time));
+  const ended = await untilInJournal(site, disk.sizeBytes);
+  const peaks = {
+    processServerPeakMib: peakMib(server.pid),
+    agentPeakMib: peakMib(agent.pid),
+    cpuSeconds: {
+      agent: cpuSeconds(agent.pid),
+      processServer: cpuSeconds(server.pid),
+      azurite: cpuSeconds(azuritePid) - azuriteBefore,
+    },
+  };
+  await agent.kill('SIGTERM');
+  await server.kill('SIGTERM');
+  return { farshoreSeconds: (ended - begun) / 1000, ...peaks };
+}
+
+/** Incompressible data: it is all there once the segments are as long together. Returns when that was, wall clock. */
+async function untilInJournal(site: Site, bytes: number): Promise<number> {
+  const { objects } = site.stores;
+  const deadline = performance.now() + DEADLINE_MS;
+  let stored = 0;
+  for (let seq = 0; stored < bytes; ) {
+    const segment = await objects.head(vaultLayout.segment(site.machineId, seq));
+    if (segment !== undefined) {
+      stored += segment.size;
+      seq += 1;
+    } else if (performance.now() > deadline)
+      throw new Error(`only ${stored} of ${bytes} bytes are in the journal`);
+    else await systemClock.sleep(POLL_MS);
+  }
+  return Date.now();
+}
+
+function fillWithNoise(disk: SourceDisk): void {
+  const file = openSync(disk.image, 'r+');
+  const buffer = Buffer.allocUnsafeSlow(16 * MIB);
+  try {
+    for (let offset = 0; offset < disk.sizeBytes; offset += buffer.length) {
+      randomFillSync(buffer);
+      writeSync(file, buffer, 0, Math.min(buffer.length, disk.sizeBytes - offset), offset);
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** The most memory that a process ever had resident. */
+function peakMib(pid: number): number {
+  const kib = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return Number(kib ?? Number.NaN) / 1024;
+}
+
+/** User and system time of all of a process's threads. */
+function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  // Behind the name, which may hold anything: utime and stime are fields 14 and 15, in ticks of 10 ms.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const [low = 0, high = 0] = [sorted[Math.ceil(sorted.length / 2) - 1], sorted[middle]];
+  return (low + high) / 2;
+}
