@@ -17,6 +17,8 @@ const BATCH_BYTES_MAX = (1 << 20) + 128 * 1024;
 /** A batch is sent before the next record might not fit. */
 const RECORD_MAX = DATA_HEADER_SIZE + LEAF_SIZE;
 const RECORDS_MAX = 8192;
+/** One batch on its way, one waiting for it, one being filled. */
+const BUFFERS_MAX = 3;
 const WHOLE = 0xffff;
 
 const zeroLeaf = Buffer.alloc(LEAF_SIZE);
@@ -58,6 +60,8 @@ export class BatchSender {
   readonly #sink: RecordSink;
   readonly #batchBytes: number;
   #records: Uint8Array = new Uint8Array(0);
+  /** Of batches that were sent. Made once: the collector would run for every few MiB of new ones. */
+  readonly #free: Uint8Array[] = [];
   #filled = 0;
   #carried: { disk: CapturedDisk; leaf: number; mask: number }[] = [];
   #failure: unknown;
@@ -90,7 +94,8 @@ export class BatchSender {
     const allZero = record.hash === ZERO_LEAF_HASH || isZero(bytes);
     const zero = allZero ? blockMask : zeroMask(bytes, blockMask);
     const hashOfLeaf = allZero ? ZERO_LEAF_HASH : (record.hash ?? leafHash(bytes));
-    if (this.#records.length === 0) this.#records = Buffer.allocUnsafeSlow(this.#batchBytes);
+    if (this.#records.length === 0)
+      this.#records = this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#batchBytes);
     encodeDataHeader(this.#records, this.#filled, {
       disk: disk.index,
       leaf,
@@ -136,25 +141,28 @@ export class BatchSender {
   async #send(): Promise<void> {
     if (this.#carried.length === 0) return;
     const carried = this.#carried;
-    const records = this.#records.subarray(0, this.#filled);
+    const buffer = this.#records;
+    const filled = this.#filled;
     this.#carried = [];
     this.#records = new Uint8Array(0);
     this.#filled = 0;
     // One in flight, one being filled.
     await this.#sending;
-    this.#sending = this.#sendBatch(records, carried);
+    this.#sending = this.#sendBatch(buffer, filled, carried);
     if (this.#failure !== undefined) throw this.#failure;
   }
 
   async #sendBatch(
-    records: Uint8Array,
+    buffer: Uint8Array,
+    filled: number,
     carried: readonly { disk: CapturedDisk; leaf: number; mask: number }[],
   ): Promise<void> {
     try {
       if (this.#failure !== undefined) throw this.#failure;
-      await this.#sink.send({ records, count: carried.length });
+      await this.#sink.send({ records: buffer.subarray(0, filled), count: carried.length });
+      if (this.#free.length < BUFFERS_MAX) this.#free.push(buffer);
       for (const { disk, leaf, mask } of carried) disk.dirt.markSent(leaf, mask);
-      this.bytesSent += records.length;
+      this.bytesSent += filled;
     } catch (error) {
       this.#failure ??= error;
       for (const { disk, leaf, mask } of carried) disk.dirt.dirty.add(leaf, mask);

@@ -70,6 +70,8 @@ export class CacheLog {
   #failure: JournalError | undefined;
   #closed = false;
   readonly #sizes = new Map<number, number>();
+  /** One group is written at a time. */
+  readonly #gathered = new Uint8Array(GATHER_SIZE);
   readonly #onFailed: (error: JournalError) => void;
 
   /** Goes on behind the files that recovery left, in a new file. */
@@ -188,7 +190,7 @@ export class CacheLog {
   async #writeGroup(group: readonly WaitingAppend[]): Promise<EntryPlace[]> {
     const file = this.#file as DiskFile;
     const durable = this.#end;
-    const writer = new GatheringWriter(file, this.#end);
+    const writer = new GatheringWriter(file, { offset: this.#end, buffer: this.#gathered });
     const places: EntryPlace[] = [];
     for (const { entry } of group) {
       const offset = writer.end;
@@ -244,13 +246,15 @@ export class CacheLog {
 /** Small entries are copied together into few writes; large payloads are written from where they are. */
 class GatheringWriter {
   readonly #file: DiskFile;
-  readonly #buffer = new Uint8Array(GATHER_SIZE);
+  readonly #buffer: Uint8Array;
   #filled = 0;
   #written: number;
 
-  constructor(file: DiskFile, offset: number) {
+  /** `buffer` of GATHER_SIZE is its own until the last flush. */
+  constructor(file: DiskFile, options: { offset: number; buffer: Uint8Array }) {
     this.#file = file;
-    this.#written = offset;
+    this.#written = options.offset;
+    this.#buffer = options.buffer;
   }
 
   get end(): number {

@@ -92,7 +92,7 @@ export interface MachineJournal {
   /**
    * Checks the batch (every record, LSN continuity, leaves inside their disks, hashes of whole leaves), journals it and applies it to
    * the leaf tables. Resolves when it is fsynced. Barrier records are refused: `barrier` writes them. Waits while the cache is full.
-   * Calls may overlap; they take effect in order of call. Throws JournalError (LsnGap, RecordRefused, LeafHashMismatch, BatchTooLong,
+   * Calls may overlap; they take effect in order of call. The records are looked at no more once it resolves. Throws JournalError (LsnGap, RecordRefused, LeafHashMismatch, BatchTooLong,
    * JournalFenced, JournalClosed) or RecordError, having journaled nothing.
    */
   append(batch: RecordBatch): Promise<void>;

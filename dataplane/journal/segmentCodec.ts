@@ -8,6 +8,8 @@ import { errorMessage } from '../../platform/errors.ts';
 import { damaged, SegmentError, sealedLengthMax } from './segment.ts';
 
 const TAG_SIZE = 16;
+/** zlib's least. */
+const CHUNK_SIZE_MIN = 64;
 /** Larger than any pool of Node's. */
 const RELEASE_ABOVE = 256 << 10;
 const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
@@ -71,7 +73,10 @@ export function openChunk(
   let plain: Uint8Array;
   try {
     // The limit keeps a bomb from unfolding; zstd wants room for at least one byte.
-    plain = zstdDecompressSync(compressed, { maxOutputLength: Math.max(1, expected.plainLength) });
+    plain = zstdDecompressSync(compressed, {
+      maxOutputLength: Math.max(1, expected.plainLength),
+      chunkSize: Math.max(CHUNK_SIZE_MIN, expected.plainLength),
+    });
   } catch (cause) {
     throw damaged(expected.name, `chunk ${seal.index} does not decompress`, { cause });
   }

@@ -6,6 +6,7 @@
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Logger } from '../../platform/ports.ts';
 import type { JournalPositions, MachineJournal } from '../journal/machineJournal.ts';
+import { releaseMemory } from '../journal/segmentCodec.ts';
 import { type Connection, framesFrom } from '../wire/connection.ts';
 import type { Ask, DataBatch, Received } from '../wire/encoder.ts';
 import { WireError } from '../wire/errors.ts';
@@ -206,7 +207,10 @@ export class MachineSession {
     this.#receivedBytes += cost;
     const appended = this.#options.journal
       .append(batch)
-      .then(() => this.#returnCredit(cost))
+      .then(() => {
+        releaseMemory(batch.records);
+        this.#returnCredit(cost);
+      })
       .catch((error: unknown) => this.#failed(error))
       .finally(() => this.#appends.delete(appended));
     this.#appends.add(appended);
