@@ -1,5 +1,6 @@
 /** A recovery key's file: comment lines, and one line with the private string. */
 import { FarshoreError } from '../platform/errors.ts';
+import { withoutComments } from '../vault/keyStrings.ts';
 import { decodeRecoveryKey, type RecoveryKey } from '../vault/recoveryKey.ts';
 
 /** Code KeyFileInvalid. Never repeats what the file holds. */
@@ -24,10 +25,7 @@ export function encodeKeyFile(key: RecoveryKey, madeAt: number): string {
 
 /** Throws KeyFileError, or KeyStringError when a character is wrong. */
 export function decodeKeyFile(path: string, text: string): RecoveryKey {
-  const lines = text
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'));
+  const lines = withoutComments(text);
   const [line] = lines;
   if (line === undefined || lines.length !== 1)
     throw new KeyFileError(path, `it has ${lines.length} lines that are no comments, not one`);

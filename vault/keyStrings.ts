@@ -109,3 +109,11 @@ function fromBase32(text: string): Buffer | undefined {
   }
   return held === 0 ? Buffer.from(out) : undefined;
 }
+
+/** What a key's file says besides comments (lines that begin with #) and blanks; a Secret made from the file holds all of it. */
+export function withoutComments(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'));
+}

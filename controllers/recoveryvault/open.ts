@@ -9,6 +9,7 @@ import type { Clock, Logger, Random } from '../../platform/ports.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import { type ControlState, VaultControl } from '../../vault/control.ts';
 import type { VaultDocument } from '../../vault/documents.ts';
+import { withoutComments } from '../../vault/keyStrings.ts';
 import { type BoxKey, decodeVaultKey, encodeVaultKey, generateBoxKey } from '../../vault/keys.ts';
 import { NameClaims } from '../../vault/names.ts';
 import { replaceVaultKey } from '../../vault/recipients.ts';
@@ -201,10 +202,11 @@ async function readKeys(deps: OpenDeps, resource: RecoveryVault): Promise<VaultK
   return { own: own === undefined ? undefined : decodeVaultKey(own), given };
 }
 
-/** A recovery key or a vault key: its own prefix says which. */
-function decodeGiven(text: string, secret: string): NonNullable<VaultKeys['given']> {
+/** A recovery key or a vault key: its own prefix says which. May be the whole file that keygen wrote, comments and all. */
+function decodeGiven(content: string, secret: string): NonNullable<VaultKeys['given']> {
+  const text = withoutComments(content).join('\n');
   try {
-    if (text.trim().toLowerCase().startsWith('farshore-vault-key-'))
+    if (text.toLowerCase().startsWith('farshore-vault-key-'))
       return { box: decodeVaultKey(text), recovery: undefined };
     const recovery = decodeRecoveryKey(text);
     return { box: recovery.box, recovery };
