@@ -175,6 +175,79 @@ describe('a failover', () => {
     expect(site.compute.creates).toEqual([]);
   });
 
+  test('planned, whose last barrier can not be proven: never an older point in its place', async () => {
+    const site = await makeSite();
+    site.machine.scribble();
+    await site.machine.barrier();
+    site.machine.writeUnseen();
+    await site.sourceDelivers('first', { afterMs: 20_000 });
+    const document = await site.run({ type: 'Planned', powerOffSource: true });
+    expect(document.failure).toMatchObject({
+      step: 'ChoosePoint',
+      code: 'FinalBarrierNotRecovered',
+    });
+    expect(document.failure?.message).toContain('start it again');
+    expect(document.steps.find((step) => step.name === 'ApplyJournal')?.message).toContain(
+      'is not offered',
+    );
+    expect(site.compute.creates).toEqual([]);
+    const catalog = await site.catalog();
+    expect(catalog).toMatchObject({ activeSide: 'Source' });
+    expect(catalog.activeFailover).toBeUndefined();
+    expect(catalog.writerEpoch).toBeGreaterThan(document.seal?.writerEpoch ?? 0);
+  });
+
+  test('to a named barrier that can not be proven, or past the end of the journal: says which', async () => {
+    const site = await makeSite();
+    site.machine.scribble();
+    await site.machine.barrier();
+    site.machine.writeUnseen();
+    const unproven = await site.machine.barrier();
+    const name = String(unproven.lsn);
+    const first = await site.run({ type: 'Test', recoveryPoint: { type: 'Name', name } });
+    expect(first.failure).toMatchObject({ step: 'ApplyJournal', code: 'RecoveryPointNotProven' });
+    const second = await site.run(
+      { type: 'Test', recoveryPoint: { type: 'Name', name: '999999' } },
+      'second',
+    );
+    expect(second.failure).toMatchObject({ step: 'ApplyJournal', code: 'RecoveryPointNotFound' });
+    expect(second.failure?.message).toContain(`ends at LSN ${unproven.lsn}`);
+  });
+
+  test('over a damaged journal: ends clearly and frees the machine; what is whole is brought up next', async () => {
+    const site = await makeSite();
+    site.machine.scribble();
+    await site.machine.barrier();
+    site.machine.scribble();
+    await site.machine.barrier();
+    await site.flipByteOfSegment(2);
+    const document = await site.run({ type: 'Unplanned' });
+    expect(document.failure?.code).toBe('JournalDamaged');
+    expect(document.failure?.message).toContain('LatestProcessed');
+    expect(await site.catalog()).toMatchObject({ activeSide: 'Source' });
+    const second = await site.run(
+      { type: 'Unplanned', recoveryPoint: { type: 'LatestProcessed' } },
+      'second',
+    );
+    expect(second.outcome).toBe('FailedOver');
+    site.expectDisksOf(0);
+  });
+
+  test('of a test that stays silent: keeps its machine until it is cleaned up, and then leaves nothing', async () => {
+    const site = await makeSite();
+    site.machine.scribble();
+    await site.machine.barrier();
+    site.compute.serial = 'kernel panic';
+    await site.run({
+      type: 'Test',
+      healthCheck: { serialContains: 'FARSHORE-RECOVERED', timeoutSeconds: 30 },
+    });
+    expect((await site.catalog()).activeFailover).toBe('first');
+    await site.finish('CleanedUp');
+    site.expectNothingLeft();
+    expect((await site.catalog()).activeFailover).toBeUndefined();
+  });
+
   test("of a name in Azure that is somebody else's: refused, and theirs stays", async () => {
     const site = await makeSite();
     site.machine.scribble();
@@ -301,6 +374,12 @@ async function makeSite() {
     run: async (request: Partial<FailoverRequest>, name = 'first'): Promise<FailoverDocument> => {
       await accept(request, name);
       return await drive(runFailover(name, depsOf(worldly), { signal: never }));
+    },
+    flipByteOfSegment: async (sequence: number): Promise<void> => {
+      const key = vaultLayout.segment(machine.machineId, sequence);
+      const body = Buffer.from((await objects.get(key))?.body ?? new Uint8Array());
+      body[body.length - 20] = (body[body.length - 20] ?? 0) ^ 1;
+      await objects.put(key, body);
     },
     finish: async (desired: 'Committed' | 'CleanedUp', name = 'first') => {
       await desire(name, { objects }, desired);

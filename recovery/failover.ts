@@ -11,7 +11,7 @@ import type { FailoverDocument, FailoverStep, StepName } from '../vault/ledger.t
 import { LedgerEntry } from '../vault/ledger.ts';
 import type { RecoveryDeps, StepContext, StepRun } from './context.ts';
 import { FailoverFatal } from './errors.ts';
-import { keepsMachine, nextOf } from './itinerary.ts';
+import { nextOf, releases } from './itinerary.ts';
 import { releaseMachine } from './steps/catalog.ts';
 import { removeCopies, removeDisks, removeNics, removeVm } from './steps/cleanup.ts';
 import { commit } from './steps/commit.ts';
@@ -181,10 +181,8 @@ async function settle(
   outcome: 'FailedOver' | 'Committed' | 'CleanedUp' | 'Failed',
 ): Promise<void> {
   await deps.assertInControl();
-  if (outcome === 'Failed' && !keepsMachine(entry.document))
-    await releaseMachine(deps, entry.document, { backToSource: true });
-  else if (outcome !== 'FailedOver')
-    await releaseMachine(deps, entry.document, { backToSource: false });
+  if (releases({ ...entry.document, outcome }))
+    await releaseMachine(deps, entry.document, { backToSource: outcome === 'Failed' });
   await entry.update({ outcome });
   deps.logger.info({ failover: entry.document.name, outcome }, 'the failover is settled');
 }

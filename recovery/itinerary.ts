@@ -63,6 +63,16 @@ export function keepsMachine(document: FailoverDocument): boolean {
   return document.failure?.step === 'HealthCheck';
 }
 
+/**
+ * A failover that came to this outcome lets its machine go. One that is up, or that left a machine to be looked at, keeps it until
+ * somebody commits it or has it cleaned up: until then it may still remove or keep what runs in Azure.
+ */
+export function releases(document: FailoverDocument): boolean {
+  const { outcome } = document;
+  if (outcome === 'Failed') return !keepsMachine(document);
+  return outcome === 'Committed' || outcome === 'CleanedUp';
+}
+
 function leg(
   document: FailoverDocument,
   steps: readonly StepName[],

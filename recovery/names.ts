@@ -9,8 +9,13 @@ export function vmName(document: FailoverDocument): string {
   return document.request.type === 'Test' ? suffixed(name, `-test-${mark(document)}`) : name;
 }
 
-export function diskName(document: FailoverDocument, disk: string): string {
-  return suffixed(`${document.request.target.name}-${disk}`, `-${mark(document)}`);
+/** The disk's index tells two apart whose long names are cut off alike. */
+export function diskName(
+  document: FailoverDocument,
+  disk: { index: number; name: string },
+): string {
+  const { name } = document.request.target;
+  return suffixed(`${name}-${disk.name}`, `-${disk.index}-${mark(document)}`);
 }
 
 export function nicName(document: FailoverDocument, index: number): string {

@@ -1,19 +1,24 @@
 /** What a failover writes into the machine's catalog entry: that it holds the machine, which side is active, what it asks of the source. */
+import { FarshoreError } from '../../platform/errors.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import type { CatalogDocument } from '../../vault/documents.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import { type FailoverDocument, LedgerEntry } from '../../vault/ledger.ts';
 import type { RecoveryDeps } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
+import { nextOf, releases } from '../itinerary.ts';
 
 type CatalogDeps = Pick<RecoveryDeps, 'objects'>;
 
-/** Takes the machine for this failover; fatal when another one has it. Safe to call again. */
+/**
+ * Takes the machine for this failover; fatal when another one has it that has not ended. One that has ended holds nothing: an
+ * operator that was stopped for long and came back may have claimed the machine once more for it. Safe to call again.
+ */
 export async function claimMachine(
   deps: CatalogDeps,
   document: FailoverDocument,
 ): Promise<CatalogDocument> {
-  return await change(deps, document, (catalog) => {
-    const holder = catalog.activeFailover;
+  return await change(deps, document, async (catalog) => {
+    const holder = await holderOf(deps, catalog);
     if (holder !== undefined && holder !== document.name)
       throw new FailoverFatal(
         'MachineBusy',
@@ -29,7 +34,7 @@ export async function requestFinalSync(
   document: FailoverDocument,
 ): Promise<CatalogDocument> {
   return await change(deps, document, (catalog) => ({
-    ...catalog,
+    ...requireHeld(catalog, document),
     finalSync: { failover: document.name, powerOff: document.request.powerOffSource },
   }));
 }
@@ -39,7 +44,35 @@ export async function takeSide(
   deps: CatalogDeps,
   document: FailoverDocument,
 ): Promise<CatalogDocument> {
-  return await change(deps, document, (catalog) => ({ ...catalog, activeSide: 'Azure' }));
+  return await change(deps, document, (catalog) => ({
+    ...requireHeld(catalog, document),
+    activeSide: 'Azure',
+  }));
+}
+
+/** Whoever was too slow must not take a machine from its source that was let go meanwhile: nobody would give it back. */
+function requireHeld(catalog: CatalogDocument, document: FailoverDocument): CatalogDocument {
+  if (catalog.activeFailover === document.name) return catalog;
+  throw new FarshoreError(
+    'MachineNotHeld',
+    `Machine ${catalog.name} is not held by failover ${document.name} any more (${catalog.activeFailover === undefined ? 'nothing holds it' : `${catalog.activeFailover} does`}). Nothing was changed.`,
+  );
+}
+
+/** The failover that has the machine now, if any. */
+export async function holderOf(
+  deps: CatalogDeps,
+  catalog: CatalogDocument,
+): Promise<string | undefined> {
+  const { activeFailover } = catalog;
+  return activeFailover === undefined || (await hasEnded(deps, activeFailover))
+    ? undefined
+    : activeFailover;
+}
+
+async function hasEnded(deps: CatalogDeps, failover: string): Promise<boolean> {
+  const entry = await LedgerEntry.read(deps.objects, failover);
+  return entry !== undefined && nextOf(entry.document).kind === 'rest' && releases(entry.document);
 }
 
 /** Lets the machine go; `backToSource` after a failure that was undone, so that its replication goes on under a new epoch. */
@@ -60,7 +93,7 @@ export async function releaseMachine(
 async function change(
   deps: CatalogDeps,
   document: FailoverDocument,
-  edit: (catalog: CatalogDocument) => CatalogDocument,
+  edit: (catalog: CatalogDocument) => CatalogDocument | Promise<CatalogDocument>,
 ): Promise<CatalogDocument> {
   const { machineId, machineName } = document.request;
   const updated = await new Catalog({ store: deps.objects }).update(machineId, edit);

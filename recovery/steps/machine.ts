@@ -83,7 +83,7 @@ export const healthCheck: StepRun = async ({ deps, entry, signal }) => {
       await entry.update({ health: { evidence: log.slice(-EVIDENCE_LONGEST) } });
       throw new FailoverFatal(
         'HealthCheckFailed',
-        `Virtual machine ${ref.name} (${vm?.power ?? 'gone'}) did not pass its health check within ${Math.round((deadline - since) / 1000)} s. It was left as it is: look at its serial console; commit it if it is fine, or try an older recovery point.`,
+        `Virtual machine ${ref.name} (${vm?.power ?? 'gone'}) did not pass its health check within ${Math.round((deadline - since) / 1000)} s. It was left as it is: look at its serial console. ${document.request.type === 'Test' ? 'Clean the test up, and try an older recovery point.' : 'Commit it if it is fine.'}`,
       );
     }
     await deps.clock.sleep(deps.pollMs, signal);

@@ -1,4 +1,5 @@
 /** From a journal and a wish to a recovery point: apply what is needed, choose, and hold on to it. */
+import { ChainError } from '../../dataplane/journal/chain.ts';
 import {
   lsnOfPointName,
   newestPoint,
@@ -6,9 +7,10 @@ import {
   pointName,
   readPoint,
 } from '../../dataplane/journal/points.ts';
-import { type ApplyTarget, Replica } from '../../dataplane/journal/replica.ts';
+import { type ApplyResult, type ApplyTarget, Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
 import { ReplicaJournal } from '../../dataplane/journal/replicaJournal.ts';
+import { SegmentError } from '../../dataplane/journal/segment.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import type { CatalogDocument, PointDocument } from '../../vault/documents.ts';
@@ -32,9 +34,9 @@ export const applyJournal: StepRun = async (context) => {
     dataKey: await deps.openDataKey(catalog),
     holder: `recovery:${entry.document.name}`,
   });
+  let reported: Promise<void> = Promise.resolve();
   try {
-    let reported: Promise<void> = Promise.resolve();
-    const { appliedLsn } = await replica.applyTo(targetOf(entry.document), {
+    const result = await replica.applyTo(targetOf(entry.document), {
       makePoints: true,
       signal,
       onProgress: (progress) => {
@@ -42,12 +44,58 @@ export const applyJournal: StepRun = async (context) => {
         reported = reported.then(() => context.report(bytesOf(progress))).catch(() => undefined);
       },
     });
-    await reported;
-    return `The journal is applied up to LSN ${appliedLsn}.`;
+    refuseUnreached(entry.document, result);
+    return appliedText(result);
+  } catch (error) {
+    throw isDamage(error) ? journalDamaged(entry.document, error) : error;
   } finally {
+    // Also after an error: the step's end must not be written at the same time as its progress.
+    await reported;
     await replica.close();
   }
 };
+
+/** A named barrier that the journal does not reach, or that the replica could not be proven to equal, is no point now or later. */
+function refuseUnreached(document: FailoverDocument, result: ApplyResult): void {
+  const target = targetOf(document);
+  if (target === 'end') return;
+  const { appliedLsn, refused } = result;
+  const { machineName } = document.request;
+  if (refused?.lsn === target.lsn)
+    throw new FailoverFatal(
+      'RecoveryPointNotProven',
+      `The barrier at LSN ${target.lsn} of machine ${machineName} can't be recovered: what the vault holds of ${disksText(refused)} is not what the source held. Choose another recovery point and create a new Failover.`,
+    );
+  if (appliedLsn < target.lsn)
+    throw new FailoverFatal(
+      'RecoveryPointNotFound',
+      `Machine ${machineName} has no recovery point named ${target.lsn}: its journal ends at LSN ${appliedLsn}. See the ProtectedVM's status for those it has, and create a new Failover.`,
+    );
+}
+
+function appliedText({ appliedLsn, refused }: ApplyResult): string {
+  const applied = `The journal is applied up to LSN ${appliedLsn}.`;
+  return refused === undefined
+    ? applied
+    : `${applied} The barrier at LSN ${refused.lsn} is not offered: what the vault holds of ${disksText(refused)} is not what the source held; an earlier one counts.`;
+}
+
+function disksText(refused: NonNullable<ApplyResult['refused']>): string {
+  return `${refused.disks.length === 1 ? 'disk' : 'disks'} ${refused.disks.join(', ')}`;
+}
+
+/** Trying again reads the same bytes, and meanwhile nothing else could be done with the machine. */
+function isDamage(error: unknown): error is ChainError | SegmentError {
+  return error instanceof ChainError || error instanceof SegmentError;
+}
+
+function journalDamaged(document: FailoverDocument, cause: ChainError | SegmentError) {
+  return new FailoverFatal(
+    'JournalDamaged',
+    `The journal of machine ${document.request.machineName} can't be read to its end: ${cause.message} What could be read is applied. Create a new Failover with recoveryPoint.type LatestProcessed to bring the machine up from what is whole.`,
+    { cause },
+  );
+}
 
 /** A named barrier becomes a point whatever follows it; every other wish is for one that is kept anyway. */
 function targetOf(document: FailoverDocument): ApplyTarget {
@@ -60,6 +108,7 @@ function targetOf(document: FailoverDocument): ApplyTarget {
 export const choosePoint: StepRun = async ({ deps, entry }) => {
   const { document } = entry;
   const chosen = await findPoint(deps, document);
+  refuseLoss(document, chosen);
   await deps.objects.putIfAbsent(
     vaultLayout.pointPin(document.request.machineId, chosen.lsn),
     new TextEncoder().encode(document.name),
@@ -74,7 +123,7 @@ export const choosePoint: StepRun = async ({ deps, entry }) => {
     root: disk.root,
     replica: disk.replica,
     copyKey: vaultLayout.failoverDisk(document.name, point.machineId, disk.name),
-    managedDisk: { name: diskName(document, disk.name) },
+    managedDisk: { name: diskName(document, disk) },
   }));
   const { lsn, timeMs, consistency } = point;
   // Of a planned failover nothing is lost: its last barrier is younger than its acceptance.
@@ -82,6 +131,17 @@ export const choosePoint: StepRun = async ({ deps, entry }) => {
   await entry.update({ point: { lsn, timeMs, consistency }, disks, rpoSeconds });
   return `Recovery point ${pointName(lsn)} of ${new Date(timeMs).toISOString()} (${consistency === 'App' ? 'app' : 'crash'}-consistent).`;
 };
+
+/** A Planned failover promises the source's last barrier: an older one would lose what was written since, and nobody would know. */
+function refuseLoss(document: FailoverDocument, chosen: PointDocument): void {
+  const { finalBarrier, request } = document;
+  if (finalBarrier === undefined || request.recoveryPoint.type !== 'Latest') return;
+  if (chosen.lsn >= finalBarrier.lsn) return;
+  throw new FailoverFatal(
+    'FinalBarrierNotRecovered',
+    `The last barrier of machine ${request.machineName}, LSN ${finalBarrier.lsn}, became no recovery point; the newest is LSN ${chosen.lsn} of ${new Date(chosen.timeMs).toISOString()}. Nothing was started in Azure. ${finalBarrier.poweredOff ? 'The source is powered off: start it again' : 'The source is frozen: thaw or restart it'}, and it goes on replicating; or create an Unplanned Failover to accept the older point.`,
+  );
+}
 
 /** Lets retention have the point again. */
 export async function unpinPoint({ deps, entry }: StepContext): Promise<void> {

@@ -1,0 +1,106 @@
+import { describe, expect, test } from 'vitest';
+import { ManualClock } from '../../test/fakes/manualClock.ts';
+import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
+import { SeededRandom } from '../../test/fakes/seededRandom.ts';
+import { ModelMachine } from '../../test/fixtures/modelMachine.ts';
+import { Catalog } from '../../vault/catalog.ts';
+import { type FailoverDocument, LedgerEntry } from '../../vault/ledger.ts';
+import { claimMachine, releaseMachine, requestFinalSync, takeSide } from './catalog.ts';
+
+describe('a runner that was stopped for long and wakes after its failover ended', () => {
+  for (const [what, late] of [
+    ['takes the side', takeSide],
+    ['asks for the final sync', requestFinalSync],
+  ] as const)
+    test(`${what} of nothing: the machine stays at its source`, async () => {
+      const { deps, machine, first, catalog } = await makeVault();
+      await claimMachine(deps, first);
+      await releaseMachine(deps, first, { backToSource: true });
+      const before = await catalog();
+      await expect(late(deps, first)).rejects.toMatchObject({ code: 'MachineNotHeld' });
+      expect(await catalog()).toEqual(before);
+      expect(machine.name).toBe('web-1');
+    });
+
+  test('claims the machine once more: the next failover is not held up by it', async () => {
+    const { deps, first, second, catalog } = await makeVault();
+    await (await LedgerEntry.accept(deps.objects, first)).update({ outcome: 'Failed' });
+    await claimMachine(deps, first);
+    await claimMachine(deps, second);
+    expect((await catalog()).activeFailover).toBe('second');
+  });
+});
+
+describe('a machine', () => {
+  test('is in one failover: a second is refused while the first runs', async () => {
+    const { deps, first, second, catalog } = await makeVault();
+    await LedgerEntry.accept(deps.objects, first);
+    await claimMachine(deps, first);
+    await expect(claimMachine(deps, second)).rejects.toMatchObject({ code: 'MachineBusy' });
+    expect((await catalog()).activeFailover).toBe('first');
+  });
+
+  test('of a failover that is up, or whose machine waits to be looked at, is not free', async () => {
+    for (const outcome of ['FailedOver', 'Failed'] as const) {
+      const { deps, first, second } = await makeVault();
+      const entry = await LedgerEntry.accept(deps.objects, first);
+      await claimMachine(deps, first);
+      await entry.update({
+        outcome,
+        ...(outcome === 'Failed'
+          ? { failure: { step: 'HealthCheck', code: 'HealthCheckFailed', message: '' } }
+          : {}),
+      });
+      await expect(claimMachine(deps, second)).rejects.toMatchObject({ code: 'MachineBusy' });
+    }
+  });
+});
+
+async function makeVault() {
+  const clock = new ManualClock();
+  const random = new SeededRandom(3);
+  const objects = new MemoryObjectStore({ clock });
+  const machine = new ModelMachine({ objects, clock, random });
+  await machine.enterCatalog();
+  const documentOf = (name: string): FailoverDocument => ({
+    name,
+    failoverId: Buffer.from(random.bytes(16)).toString('hex'),
+    namespace: 'default',
+    uid: 'uid-1',
+    installationId: 'a'.repeat(32),
+    acceptedAt: clock.now(),
+    outcome: 'Running',
+    steps: [],
+    request: {
+      type: 'Planned',
+      machineId: machine.machineId,
+      machineName: machine.name,
+      recoveryPoint: { type: 'Latest' },
+      powerOffSource: true,
+      verify: 'Full',
+      target: {
+        name: 'web-1',
+        resourceGroup: 'recovery',
+        location: 'westeurope',
+        size: 'Standard_B2s',
+        osType: 'Linux',
+        generation: 'V1',
+        diskType: 'StandardSSD_LRS',
+        nics: [{ resourceGroup: 'recovery', network: 'production', subnet: 'default' }],
+        tags: {},
+        storageAccountId: '/subscriptions/x/storageAccounts/y',
+      },
+    },
+  });
+  return {
+    deps: { objects },
+    machine,
+    first: documentOf('first'),
+    second: documentOf('second'),
+    catalog: async () => {
+      const found = await new Catalog({ store: objects }).read(machine.machineId);
+      if (found === undefined) throw new Error('the catalog is empty');
+      return found.document;
+    },
+  };
+}
