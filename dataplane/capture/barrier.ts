@@ -254,14 +254,16 @@ class BarrierRun {
   /** Rounds until every account is proven and nothing happens any more. */
   async #comeToRest(): Promise<void> {
     const { tracking, clock, limits } = this.#deps;
+    let last: Round | undefined;
     for (let proofs = 0; ; ) {
       const round = await tracking.absorb();
+      if (round.count > 0) last = round;
       proofs = tracking.proven && round.count === 0 ? proofs + 1 : 0;
       if (proofs === PROOFS) return;
       if (clock.monotonic() - this.#frozenAt > limits.deadlineMs * 0.75)
         throw voided(
           'NotQuiet',
-          `The disks did not come to rest with their filesystems frozen (${round.count} writes a moment ago; ${tracking.uncertainSectors} sectors written that are not accounted for). Software that uses raw devices must be quiet for a moment. The barrier is tried again later.`,
+          `The disks did not come to rest with their filesystems frozen (${last === undefined ? '' : `last came ${placesOf(last)}; `}${tracking.uncertainSectors} sectors written that are not accounted for). ${MUST_BE_QUIET}. The barrier is tried again later.`,
         );
       await clock.sleep(ROUND_PAUSE_MS);
     }
@@ -323,15 +325,23 @@ function thawedEarly(mountPoints: readonly string[], deadlineMs: number): Barrie
 }
 
 function writtenWhileFrozen(round: Readonly<Round>): BarrierVoidError {
-  const places = round.events
-    .filter(({ event }) => event.kind !== 'discard')
+  return voided(
+    'WrittenWhileFrozen',
+    `Something wrote past the frozen filesystems: ${placesOf(round)}. ${MUST_BE_QUIET}; machines whose data is on raw devices can't be protected from inside. The barrier is tried again later.`,
+  );
+}
+
+const MUST_BE_QUIET =
+  "Software that uses raw devices, or a filesystem that can't be frozen (vfat), must be quiet for a moment";
+
+/** Discards are not to blame while there is anything else. */
+function placesOf(round: Readonly<Round>): string {
+  const writes = round.events.filter(({ event }) => event.kind !== 'discard');
+  return (writes.length > 0 ? writes : round.events)
     .slice(0, 4)
     .map(
       ({ disk, event }) =>
         `${event.sectorCount * 512} bytes at ${event.sector * 512} of ${disk.device.path}`,
-    );
-  return voided(
-    'WrittenWhileFrozen',
-    `Something wrote past the frozen filesystems: ${places.join(', ')}. Software that uses raw devices, or a filesystem that can't be frozen (vfat), must be quiet for a moment; machines whose data is on raw devices can't be protected from inside. The barrier is tried again later.`,
-  );
+    )
+    .join(', ');
 }

@@ -1,8 +1,8 @@
 /** The guest as a source machine: its disks and what lies on them, its agent, and what happens in it while something is frozen. */
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
+import { buildGuestImage, GUEST_SWAP } from '../../machines/guestImage.ts';
 import { type GuestDisk, GuestMachine } from '../../machines/guestMachine.ts';
-import { buildGuestImage } from '../../machines/guestImage.ts';
 import { MACHINE, type WantedDisk, type World } from './world.ts';
 
 /** By name: what the guest calls the disk, and how it is plugged in. The root disk is there besides. */
@@ -19,7 +19,7 @@ const NAMES = Object.keys(DISKS) as DataDisk[];
 const FREEZE_WITH_HOOK = `#!/bin/dash
 /usr/sbin/fsfreeze "$@"
 status=$?
-if [ "$1" = -f ] && [ -f /run/after-freeze ] && [ "$2" = "$(cat /run/after-freeze-of)" ]; then
+if [ "$1" = -f ] && [ $status = 0 ] && [ -f /run/after-freeze ] && [ "$2" = "$(cat /run/after-freeze-of)" ]; then
   mv /run/after-freeze /run/after-freeze.sh
   dash /run/after-freeze.sh >/run/after-freeze.log 2>&1
 fi
@@ -77,6 +77,7 @@ export class Source {
   static async create(world: World): Promise<Source> {
     const disks = new Map([['root', path.join(world.directory, 'root.raw')]]);
     await buildGuestImage(disks.get('root') ?? '', { passphrase: world.passphrase });
+    leaveSwapped(disks.get('root') ?? '');
     for (const name of NAMES) {
       const file = path.join(world.directory, `${name}.raw`);
       execFileSync('truncate', ['-s', `${DISKS[name].sizeMiB}M`, file]);
@@ -162,4 +163,11 @@ mv /run/after-freeze.new /run/after-freeze`);
     await this.#guest?.kill();
     this.#guest = undefined;
   }
+}
+
+/** As if something had been swapped out before: nobody is to copy that. */
+function leaveSwapped(disk: string): void {
+  const seek = String((GUEST_SWAP.offset + 8192) / 4096);
+  const to = [`of=${disk}`, 'bs=4096', 'count=256', `seek=${seek}`, 'conv=notrunc', 'status=none'];
+  execFileSync('dd', ['if=/dev/urandom', ...to]);
 }

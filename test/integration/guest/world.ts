@@ -188,7 +188,13 @@ export class World {
         const end = Math.min(range.offset + range.length, disk.sizeBytes);
         for (let offset = range.offset; offset < end; offset += READ_BYTES) {
           const length = Math.min(READ_BYTES, end - offset);
-          writeSync(target, await pages.read(key, { offset, length }, { snapshot }), 0, length, offset);
+          writeSync(
+            target,
+            await pages.read(key, { offset, length }, { snapshot }),
+            0,
+            length,
+            offset,
+          );
         }
       }
     } finally {

@@ -1,0 +1,204 @@
+/**
+ * A machine that protects itself: the agent runs in a QEMU guest, from the root filesystem that it freezes, and sends what loop
+ * devices can't show. One guest, one test after the other: each goes on where the last one left the machine.
+ */
+import { execFileSync } from 'node:child_process';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { GUEST_SWAP } from '../machines/guestImage.ts';
+import { bootMachine } from '../machines/qemu.ts';
+import { Source } from './guest/source.ts';
+import { World } from './guest/world.ts';
+
+const MIB = 1 << 20;
+const SWAP_HEADER = 4096;
+/** Filesystems are thawed after this at most (the agent's default), and an emulated machine is slow to notice. */
+const FREEZE_DEADLINE_SECONDS = 2;
+const SLACK_SECONDS = 1.5;
+
+let world: World;
+let source: Source;
+
+beforeAll(async () => {
+  if (process.getuid?.() !== 0)
+    throw new Error(
+      'These tests need root: the guest’s boot loader is installed on a mounted disk.',
+    );
+  world = await World.create();
+  source = await Source.create(world);
+}, 120_000);
+
+afterAll(async () => {
+  await source?.off();
+  await world?.remove();
+});
+
+/** What a point must hold of a disk: all of it, but of swap only the header. */
+function canonicalCopy(name: string): string {
+  const from = source.disks.get(name) ?? '';
+  const copy = path.join(world.directory, `${name}-frozen.raw`);
+  execFileSync('cp', ['--sparse=always', from, copy]);
+  if (name === 'root') zero(copy, GUEST_SWAP.offset + SWAP_HEADER, GUEST_SWAP.length - SWAP_HEADER);
+  return copy;
+}
+
+function zero(file: string, offset: number, length: number): void {
+  execFileSync('dd', [
+    ...['if=/dev/zero', `of=${file}`, 'bs=4096', 'conv=notrunc', 'status=none'],
+    ...[`seek=${offset / 4096}`, `count=${length / 4096}`],
+  ]);
+}
+
+/** Freezes the machine for good, and compares what was recovered with the disks themselves. */
+async function compareFrozenMachine(failover: string, names: readonly string[]) {
+  const lsn = await world.askForFinal(failover, { timeoutMs: 60_000 });
+  const line = await source.guest.run('tail -n 1 /var/workload');
+  await source.guest.monitor('stop');
+  const frozen = new Map(names.map((name) => [name, canonicalCopy(name)]));
+  await source.guest.monitor('cont');
+  const { point, files } = await world.recover(lsn);
+  expect([...files.keys()].sort()).toEqual([...names].sort());
+  for (const [name, file] of files) execFileSync('cmp', [file, frozen.get(name) ?? '']);
+  await world.cancelFinal();
+  return { point, files, line };
+}
+
+test('the root disk, with the agent on it, is copied and thawed after each barrier', async () => {
+  await world.protect(source.wanted('root', 'fat', 'stack', 'fast', 'spare'));
+  await world.statusWhen(
+    'the initial replication',
+    ({ resync, uploadedBarrier }) => resync === undefined && uploadedBarrier !== undefined,
+    { timeoutMs: 110_000 },
+  );
+  await source.startProbe();
+  const { barriers, errors, disks } = await world.moreBarriers(3);
+  expect(await source.stopProbe()).toBeLessThan(FREEZE_DEADLINE_SECONDS);
+  expect(barriers.maxFreezeMs).toBeGreaterThan(0);
+  expect(errors).toEqual([]);
+  expect(disks).toHaveLength(5);
+  // The loop filesystem lies on a file, on a mapped device, on a disk; its freeze came first, or nothing would have come after.
+  expect(await source.guest.run('findmnt -n -o SOURCE /run/mnt/inner')).toMatch(/^\/dev\/loop/);
+}, 150_000);
+
+test('a point is the machine’s disks byte for byte, swap’s body apart, and boots', async () => {
+  const names = ['root', 'fat', 'stack', 'fast', 'spare'];
+  const { files, line } = await compareFrozenMachine('first', names);
+  const root = files.get('root') ?? '';
+  const swap = { skip: GUEST_SWAP.offset, bytes: 2 * MIB };
+  // The source has something there, so that an empty body proves something.
+  expect(sumOf(source.disks.get('root') ?? '', swap)).not.toBe(sumOf(root, swap));
+  const recovered = bootMachine({
+    name: 'recovered',
+    disks: [{ path: root, bus: 'ide' }],
+    serialFile: path.join(world.directory, 'recovered.log'),
+  });
+  try {
+    const [, device, said] = await recovered.waitFor(
+      /FARSHORE-GUEST-UP root=(\S+) boot=\S+ line=(\d+)/,
+      90_000,
+    );
+    expect({ device, line: said }).toEqual({ device: '/dev/sda1', line });
+  } finally {
+    await recovered.kill();
+  }
+  await world.moreBarriers(1);
+}, 180_000);
+
+function sumOf(file: string, part: { skip: number; bytes: number }): string {
+  const script = 'dd if="$1" bs=4096 skip="$2" count="$3" status=none | sha256sum';
+  const [skip, count] = [part.skip / 4096, part.bytes / 4096].map(String);
+  return execFileSync('sh', ['-c', script, 'sh', file, skip ?? '', count ?? ''], {
+    encoding: 'utf8',
+  });
+}
+
+test('an agent that is stopped while the root is frozen keeps nobody waiting past the deadline', async () => {
+  await source.afterFreezeOf('/', 'kill -STOP $(cat /run/agent.pid)');
+  await source.startProbe();
+  await source.guest.run(
+    'while [ ! -f /run/after-freeze.log ]; do sleep 0.1; done; sleep 3; echo x >/var/written',
+  );
+  const waited = await source.stopProbe();
+  expect(waited).toBeGreaterThan(FREEZE_DEADLINE_SECONDS * 0.75);
+  expect(waited).toBeLessThan(FREEZE_DEADLINE_SECONDS + SLACK_SECONDS);
+  await source.guest.run('kill -CONT $(cat /run/agent.pid)');
+  const { barriers } = await world.statusWhen(
+    'the barrier that was thawed early is void',
+    (status) => status.barriers.lastVoid?.includes('thawed') === true,
+  );
+  expect(barriers.lastVoid).toContain('/');
+  await world.moreBarriers(1);
+}, 90_000);
+
+test('a write to a filesystem that can’t be frozen voids the barrier by the disk’s name', async () => {
+  await source.afterFreezeOf(
+    '/',
+    '( i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo $i >/run/mnt/fat/late; sync -f /run/mnt/fat; done ) &',
+  );
+  const { barriers } = await world.statusWhen('a barrier is void for a write to FAT', (status) =>
+    /\/dev\/vdb/.test(status.barriers.lastVoid ?? ''),
+  );
+  expect(barriers.voided).toBeGreaterThan(0);
+  await world.moreBarriers(1);
+}, 90_000);
+
+test('a disk that was unplugged is missed by name, and the others go on without it', async () => {
+  await source.guest.run('umount /run/mnt/spare');
+  await source.guest.unplug('spare');
+  const missed = await world.statusWhen('the disk is missed', ({ disks }) =>
+    disks.some(({ index, error }) => index === 4 && error !== undefined),
+  );
+  expect(missed.disks.find(({ index }) => index === 4)?.error).toContain('/dev/sda');
+  await world.protect([
+    ...source.wanted('root', 'fat', 'stack', 'fast'),
+    { index: 5, name: 'mapped', device: '/dev/mapper/stack' },
+  ]);
+  const refused = await world.statusWhen('a mapped device is refused', ({ errors, disks }) =>
+    [...disks.map(({ error }) => error), ...errors.map(({ message }) => message)].some(
+      (message) => message?.includes('mapped device') === true,
+    ),
+  );
+  const said = JSON.stringify([refused.disks, refused.errors]);
+  expect(said).toContain('the mapped device stack');
+  expect(said).toContain('protect /dev/vdc instead');
+  await world.protect(source.wanted('root', 'fat', 'stack', 'fast'));
+  const { disks } = await world.moreBarriers(1, { timeoutMs: 100_000 });
+  expect(disks.filter(({ error }) => error !== undefined)).toEqual([]);
+}, 180_000);
+
+test('a disk that was resized is compared anew and recovered at its new size', async () => {
+  await source.guest.monitor('block_resize', { device: 'fat-drive', size: 64 * MIB });
+  const { disks } = await world.statusWhen(
+    'the resync for the new size has ended',
+    ({ resync, lastResync, disks: known }) =>
+      resync === undefined &&
+      lastResync?.reason === 'DiskResized' &&
+      known.some(({ index, sizeBytes }) => index === 1 && sizeBytes === 64 * MIB),
+    { timeoutMs: 100_000 },
+  );
+  expect(disks).toContainEqual(expect.objectContaining({ index: 1, sizeBytes: 64 * MIB }));
+  await world.moreBarriers(1);
+}, 150_000);
+
+test('an agent that is killed while the root is frozen keeps nobody waiting', async () => {
+  await source.afterFreezeOf('/', 'kill -KILL $(cat /run/agent.pid)');
+  await source.startProbe();
+  await source.guest.run(
+    'while [ ! -f /run/after-freeze.log ]; do sleep 0.1; done; sleep 1; echo x >/var/written',
+  );
+  expect(await source.stopProbe()).toBeLessThan(FREEZE_DEADLINE_SECONDS);
+}, 60_000);
+
+test('a hard reset costs a comparison, not a copy, and the points go on', async () => {
+  await source.off();
+  await source.boot(['fat', 'stack', 'fast']);
+  await source.begin();
+  const { lastResync } = await world.statusWhen(
+    'the resync after the restart',
+    (status) => status.lastResync?.reason === 'AfterReboot' && status.resync === undefined,
+    { timeoutMs: 120_000 },
+  );
+  expect(lastResync?.bytesSent).toBeLessThan((lastResync?.bytesTotal ?? 0) / 10);
+  await compareFrozenMachine('second', ['root', 'fat', 'stack', 'fast']);
+  await world.moreBarriers(1);
+}, 240_000);
