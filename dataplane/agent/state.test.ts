@@ -59,3 +59,12 @@ test('the highest LSN given survives on its own', async () => {
   expect(await new AgentStateStore(disk).loadCaptured()).toBe(2n ** 61n);
   expect(await new AgentStateStore(disk).load()).toBeUndefined();
 });
+
+test('saving from two places at once loses neither, and the later one stays', async () => {
+  const disk = new MemoryDisk();
+  const store = new AgentStateStore(disk);
+  await Promise.all(
+    [1n, 2n, 3n].map((acknowledgedBarrierLsn) => store.save({ ...state, acknowledgedBarrierLsn })),
+  );
+  expect((await store.load())?.acknowledgedBarrierLsn).toBe(3n);
+});

@@ -87,6 +87,7 @@ export interface SavedState extends Omit<SavedJson, 'disks'> {
 export class AgentStateStore {
   readonly #disk: Disk;
   #captured: Awaited<ReturnType<Disk['open']>> | undefined;
+  #saving: Promise<void> = Promise.resolve();
 
   /** `disk`: a directory in memory, for this machine identity alone. */
   constructor(disk: Disk) {
@@ -104,8 +105,15 @@ export class AgentStateStore {
     }
   }
 
+  /** As it is now. Calls may overlap: the last one's state stays. */
   async save(state: SavedState): Promise<void> {
     const bytes = encodeState(state);
+    const saving = this.#saving.then(() => this.#replace(bytes));
+    this.#saving = saving.catch(() => undefined);
+    await saving;
+  }
+
+  async #replace(bytes: Uint8Array): Promise<void> {
     const temporary = `${STATE_FILE}.new`;
     await this.#disk.remove(temporary);
     const file = await this.#disk.open(temporary, 'createExclusive');
