@@ -60,9 +60,8 @@ describe('beginning', () => {
     [Reason.NotInControl, { vault: { state: 'Standby', holder: 'them' } }],
     [Reason.DependencyNotReady, { machine: { exists: true, accepted: false, message: 'm' } }],
     [Reason.DependencyNotReady, { catalog: undefined }],
-    [Reason.MachineBusy, { catalog: { ...catalog, activeFailover: 'other' } }],
     [Reason.MachineBusy, { otherActive: 'other' }],
-    [undefined, { catalog: { ...catalog, activeFailover: 'move' } }],
+    [undefined, { otherActive: 'move' }],
     [Reason.ActiveInAzure, { catalog: { ...catalog, activeSide: 'Azure' } }],
     [Reason.NoPoint, { ...none, hasBarrier: false }],
     [undefined, none],
@@ -110,8 +109,9 @@ describe('what people want', () => {
     // Forward only: what was decided stays decided.
     [undefined, 'Unplanned', 'Committed', false, 'Committed'],
   ] as const)('%s of a %s failover', (expected, type, desiredState, deleted, desired) => {
-    const spec = { type, ...(desiredState === undefined ? {} : { desiredState }) };
-    const entry = { ...ledger, ...(desired === undefined ? {} : { desired }) };
+    const spec = desiredState === undefined ? {} : { desiredState };
+    const request = { ...ledger.request, type };
+    const entry = { ...ledger, request, ...(desired === undefined ? {} : { desired }) };
     expect(decideDesire(spec, entry, { deleted })).toBe(expected);
   });
 });

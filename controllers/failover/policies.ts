@@ -1,6 +1,6 @@
 /** Whether a Failover may begin, decided from what was gathered. Pure. */
 import { type Failover, Reason } from '../../crds/index.ts';
-import { nextOf } from '../../recovery/itinerary.ts';
+import { nextOf, releases } from '../../recovery/itinerary.ts';
 import type { CatalogDocument } from '../../vault/documents.ts';
 import type { FailoverDocument } from '../../vault/ledger.ts';
 import {
@@ -22,7 +22,7 @@ export interface FailoverInput {
   /** What the ledger holds under this name. */
   ledger: FailoverDocument | undefined;
   catalog: CatalogDocument | undefined;
-  /** Another Failover of this machine, older than this one, that has not come to its end. */
+  /** The failover that has this machine in the vault's catalog, or is about to; undefined once it came to its end. */
   otherActive: string | undefined;
   agentConnected: boolean;
   points: PointsSummary | undefined;
@@ -42,9 +42,12 @@ export const nameChecks: readonly Check<FailoverInput>[] = [
           message: `ProtectedVM ${spec.machineRef.name} does not exist in namespace ${namespace}.`,
         },
   vaultObjection,
+  // Another type is another wish: an Unplanned failover must never take a test's outcome for its own.
   ({ ledger, name, namespace, spec }) =>
     ledger === undefined ||
-    (ledger.namespace === namespace && ledger.request.machineName === spec.machineRef.name)
+    (ledger.namespace === namespace &&
+      ledger.request.machineName === spec.machineRef.name &&
+      ledger.request.type === spec.type)
       ? undefined
       : {
           reason: Reason.NameTaken,
@@ -69,8 +72,8 @@ export const beginChecks: readonly Check<FailoverInput>[] = [
           reason: Reason.DependencyNotReady,
           message: `ProtectedVM ${spec.machineRef.name} has no entry in the vault yet.`,
         },
-  ({ catalog, otherActive, name, spec }) => {
-    const holder = catalog?.activeFailover ?? otherActive;
+  ({ otherActive, name, spec }) => {
+    const holder = otherActive;
     return holder === undefined || holder === name
       ? undefined
       : {
@@ -147,13 +150,14 @@ function noPoint(machine: string, create: string): Objection {
 
 /** A desired state that fits the failover and is not in the ledger yet. */
 export function decideDesire(
-  spec: Pick<Failover['spec'], 'desiredState' | 'type'>,
+  spec: Pick<Failover['spec'], 'desiredState'>,
   ledger: FailoverDocument,
   options: { deleted: boolean },
 ): 'Committed' | 'CleanedUp' | undefined {
-  const wanted = options.deleted && spec.type === 'Test' ? 'CleanedUp' : spec.desiredState;
+  const isTest = ledger.request.type === 'Test';
+  const wanted = options.deleted && isTest ? 'CleanedUp' : spec.desiredState;
   if (wanted === undefined || ledger.desired !== undefined) return undefined;
-  const fits = wanted === 'CleanedUp' ? spec.type === 'Test' : spec.type !== 'Test';
+  const fits = wanted === 'CleanedUp' ? isTest : !isTest;
   return fits ? wanted : undefined;
 }
 
@@ -165,7 +169,7 @@ export function deletionObjection(
   if (ledger === undefined) return undefined;
   const { name, outcome, request } = ledger;
   if (request.type === 'Test') {
-    if (outcome === 'CleanedUp' || outcome === 'Failed') return undefined;
+    if (releases(ledger)) return undefined;
     return {
       reason: Reason.Deleting,
       message: inControl

@@ -11,6 +11,7 @@ import {
 import type { Logger } from '../../platform/ports.ts';
 import type { RecoveryDeps } from '../../recovery/context.ts';
 import { desire, runFailover } from '../../recovery/failover.ts';
+import { holderOf } from '../../recovery/steps/catalog.ts';
 import type { CatalogDocument } from '../../vault/documents.ts';
 import { openDataKey } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
@@ -91,13 +92,16 @@ export class FailoverReconciler {
       : await addFinalizer(kube, { type, object: cached, finalizer: FINALIZER });
     const scope = this.#scope(resource);
     let ledger = await this.#readLedger(key, scope);
-    const objection = await this.#objection(resource, scope, ledger);
-    if (objection === undefined && ledger === undefined && !isDeleted(resource))
+    let objection = await this.#objection(resource, scope, ledger);
+    if (objection === undefined && ledger === undefined && !isDeleted(resource)) {
       ledger = await this.#accept(resource, scope);
+      // Somebody else may have entered one under this name since we looked.
+      if (ledger !== undefined) objection = await this.#objection(resource, scope, ledger);
+    }
     if (objection === undefined && ledger !== undefined)
       ledger = await this.#advance(resource, { scope, ledger, context });
     const deletion = isDeleted(resource)
-      ? await this.#letGo(resource, scope, objection === undefined ? ledger : undefined)
+      ? await this.#letGo(resource, scope, { ledger, objection })
       : undefined;
     if (deletion?.gone) return await this.#forget(key);
     return await this.#show(
@@ -155,6 +159,10 @@ export class FailoverReconciler {
     const accepted = machine === undefined ? undefined : conditionOf(machine, 'Accepted');
     const machineId = machine?.status?.machineId;
     const catalog = ledger === undefined ? await this.#catalog(vault, machineId) : undefined;
+    const holder =
+      catalog === undefined || vault === undefined
+        ? undefined
+        : await holderOf(vault.stores, catalog);
     const reported =
       catalog?.processServer === undefined
         ? undefined
@@ -176,7 +184,7 @@ export class FailoverReconciler {
       vaultRef: vaultKey ?? '',
       ledger,
       catalog,
-      otherActive: this.#otherActive(resource),
+      otherActive: holder ?? this.#otherActive(resource),
       agentConnected: reported?.agent.connected ?? false,
       points: inVault
         ? await vault.points.summary(catalog.machineId, { appConsistent: false })
@@ -371,11 +379,15 @@ export class FailoverReconciler {
   async #letGo(
     resource: Failover,
     scope: Scope,
-    ledger: FailoverDocument | undefined,
+    seen: { ledger: FailoverDocument | undefined; objection: Objection | undefined },
   ): Promise<{ gone: boolean; objection: Objection | undefined }> {
     const { events, kube, status } = this.#environment;
-    const unread = await this.#unread(resource, scope);
-    const objection = unread ?? deletionObjection(ledger, isControlled(scope.vault));
+    // What stands in the ledger under a name that is taken is not this resource's.
+    const ledger = seen.objection?.reason === Reason.NameTaken ? undefined : seen.ledger;
+    const held = deletionObjection(ledger, isControlled(scope.vault));
+    const unread = this.#unread(resource, scope);
+    // Whatever keeps us from acting on it keeps us from cleaning up, too.
+    const objection = unread ?? (held === undefined ? undefined : (seen.objection ?? held));
     if (objection !== undefined && !isForced(resource)) return { gone: false, objection };
     if (objection !== undefined)
       events.record(resource, {
@@ -389,9 +401,17 @@ export class FailoverReconciler {
     return { gone: true, objection };
   }
 
-  /** It was accepted, and the ledger can't be read now: what it made is not known. */
-  async #unread(resource: Failover, scope: Scope): Promise<Objection | undefined> {
-    if (resource.status?.acceptedAt === undefined || scope.vault !== undefined) return undefined;
+  /**
+   * The ledger can't be read now: what it made is not known. A status that never says that it was accepted proves nothing, as the
+   * operator may have died between the ledger and the status; that it was refused for good does.
+   */
+  #unread(resource: Failover, scope: Scope): Objection | undefined {
+    if (scope.vault !== undefined) return undefined;
+    const accepted = conditionOf(resource, 'Accepted');
+    const refused = accepted?.status === 'False' && isFinal(accepted);
+    const neverBegan =
+      resource.status?.acceptedAt === undefined && (refused || scope.vaultResource === undefined);
+    if (neverBegan) return undefined;
     return (
       vaultObjection({
         vault:

@@ -3,13 +3,14 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Failover, farshoreTypes, type ProtectedVM } from '../../crds/index.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
+import { StoreError } from '../../platform/storeErrors.ts';
 import type { RecoveryDeps } from '../../recovery/context.ts';
 import type { RunOptions } from '../../recovery/failover.ts';
 import { nextOf } from '../../recovery/itinerary.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import { encodeDocument, pointDocumentSchema } from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import { type FailoverDocument, LedgerEntry } from '../../vault/ledger.ts';
+import { type FailoverDocument, failoverDocumentSchema, LedgerEntry } from '../../vault/ledger.ts';
 import { generateRecoveryKey } from '../../vault/recoveryKey.ts';
 import { FakeKube } from '../fakes/kube.ts';
 import { MemoryCompute } from '../fakes/memoryCompute.ts';
@@ -41,6 +42,8 @@ let running: RunningOperator[];
 let done: string[];
 /** Steps that wait until the test lets them go. */
 let held: Map<string, Promise<void>>;
+/** Steps that fail for good, with the failover. */
+let failing: Set<string>;
 
 beforeEach(() => {
   kube = new FakeKube();
@@ -48,6 +51,7 @@ beforeEach(() => {
   running = [];
   done = [];
   held = new Map();
+  failing = new Set();
 });
 
 afterEach(async () => {
@@ -76,6 +80,8 @@ async function scripted(name: string, deps: RecoveryDeps, options: RunOptions) {
     options.onChange?.(entry.document);
     await aborted(held.get(next.step), options.signal);
     done.push(next.step);
+    if (failing.has(next.step))
+      await entry.update({ failure: { step: next.step, code: 'Scripted', message: 'It failed.' } });
     await entry.update({ steps: [...others, finished(next.step, startedAt)] });
   }
 }
@@ -154,6 +160,68 @@ async function prepare(into = kube): Promise<string> {
   return machineId;
 }
 
+/** Likewise with a second namespace that the vault allows, and machine db in it. */
+async function prepareOther(): Promise<void> {
+  await prepare();
+  await allow(['other']);
+  const vaultRef = { name: 'vault', namespace: 'default' };
+  await create(
+    kube,
+    secret('passphrase', { passphrase: PASSPHRASE }, 'other'),
+    replicationPolicy('policy', 'other'),
+    processServer('ps2', { vaultRef }, 'other'),
+    protectedVM('db', { vaultRef, processServerRef: { name: 'ps2' } }, 'other'),
+  );
+  await untilCondition(kube, farshoreTypes.protectedVM, named('db', 'other'), {
+    type: 'Accepted',
+    status: 'True',
+  });
+  const machine = kube.peek<ProtectedVM>(farshoreTypes.protectedVM, named('db', 'other'));
+  await putPoint(machine?.status?.machineId ?? '');
+}
+
+async function allow(allowedNamespaces: string[]): Promise<void> {
+  await kube.patch(farshoreTypes.recoveryVault, named('vault'), {
+    merge: { spec: { allowedNamespaces } },
+  });
+}
+
+async function enterForOther(key: string): Promise<FailoverDocument> {
+  const machine = kube.peek<ProtectedVM>(farshoreTypes.protectedVM, named('db', 'other'));
+  const document: FailoverDocument = {
+    name: 'move',
+    failoverId: 'c'.repeat(32),
+    namespace: 'other',
+    uid: 'another',
+    installationId: 'd'.repeat(32),
+    acceptedAt: systemClock.now(),
+    outcome: 'FailedOver',
+    steps: [],
+    request: {
+      type: 'Unplanned',
+      machineId: machine?.status?.machineId ?? '',
+      machineName: 'db',
+      recoveryPoint: { type: 'Latest' },
+      powerOffSource: false,
+      verify: 'Full',
+      target: {
+        name: 'db',
+        resourceGroup: 'recovery',
+        location: 'westeurope',
+        size: 'Standard_B2s',
+        osType: 'Linux',
+        generation: 'V1',
+        diskType: 'StandardSSD_LRS',
+        nics: [{ resourceGroup: 'recovery', network: 'production', subnet: 'default' }],
+        tags: {},
+        storageAccountId: '/subscriptions/x/storageAccounts/y',
+      },
+    },
+  };
+  await objects.putIfAbsent(key, encodeDocument(failoverDocumentSchema, document));
+  return document;
+}
+
 async function putPoint(machineId: string): Promise<void> {
   const snapshot = { key: 'replica', snapshot: 'then' };
   const point = {
@@ -180,9 +248,14 @@ async function putPoint(machineId: string): Promise<void> {
   );
 }
 
-async function untilPhase(name: string, phase: string, from = kube): Promise<Failover> {
+async function untilPhase(
+  name: string,
+  phase: string,
+  from = kube,
+  namespace = 'default',
+): Promise<Failover> {
   return await eventually(() => {
-    const found = from.peek<Failover>(type, named(name));
+    const found = from.peek<Failover>(type, named(name, namespace));
     expect(found?.status?.phase).toBe(phase);
     return found as Failover;
   });
@@ -311,6 +384,131 @@ describe('a failover', () => {
     release();
     await eventually(() => expect(kube.peek(type, named('drill'))).toBeUndefined());
     expect((await LedgerEntry.read(objects, 'drill'))?.document.outcome).toBe('CleanedUp');
+  });
+
+  test('a Test that failed its health check and is deleted goes only when its machine is removed', async () => {
+    operate();
+    await prepare();
+    failing.add('HealthCheck');
+    await create(kube, failover('drill', { type: 'Test' }));
+    await untilPhase('drill', 'Failed');
+    const release = hold('RemoveVm');
+    await kube.remove(type, named('drill'));
+    await untilPhase('drill', 'Deleting');
+    await systemClock.sleep(200);
+    expect(kube.peek(type, named('drill'))).toBeDefined();
+    release();
+    await eventually(() => expect(kube.peek(type, named('drill'))).toBeUndefined());
+    expect(done).toContain('RemoveDisks');
+    expect((await LedgerEntry.read(objects, 'drill'))?.document.outcome).toBe('CleanedUp');
+  });
+
+  test('a Test that is deleted while its vault does not allow its namespace is held: nobody could clean up', async () => {
+    operate();
+    await prepareOther();
+    await create(kube, failover('drill', { type: 'Test', machineRef: { name: 'db' } }, 'other'));
+    await untilPhase('drill', 'FailedOver', kube, 'other');
+    await allow([]);
+    await untilCondition(kube, type, named('drill', 'other'), {
+      type: 'Accepted',
+      status: 'False',
+      reason: 'VaultNotAllowed',
+    });
+    await kube.remove(type, named('drill', 'other'));
+    await untilCondition(kube, type, named('drill', 'other'), {
+      type: 'Ready',
+      status: 'False',
+      reason: 'VaultNotAllowed',
+    });
+    await allow(['other']);
+    await eventually(() => expect(kube.peek(type, named('drill', 'other'))).toBeUndefined());
+    expect(done).toContain('RemoveVm');
+  });
+
+  test('that was accepted by an operator which died before it said so is not let go unread', async () => {
+    const first = operate();
+    await prepare();
+    await create(kube, failover('drill', { type: 'Test' }));
+    await untilPhase('drill', 'FailedOver');
+    await first.stop();
+    // As if the operator had died between the ledger and the status.
+    const { status: _, ...unseen } = kube.peek<Failover>(type, named('drill')) as Failover;
+    kube.seed(type, unseen);
+    await kube.remove(type, named('drill'));
+    objects.fault = () => ({ when: 'before', error: new StoreError('VaultUnreachable', 'gone.') });
+    operate();
+    await untilCondition(kube, type, named('drill'), {
+      type: 'Ready',
+      status: 'False',
+      reason: 'VaultNotReady',
+    });
+    objects.fault = undefined;
+    await eventually(() => expect(kube.peek(type, named('drill'))).toBeUndefined());
+    expect((await LedgerEntry.read(objects, 'drill'))?.document.outcome).toBe('CleanedUp');
+  });
+
+  test('of a name that another namespace used in the same vault is refused, and moves nothing there', async () => {
+    operate();
+    await prepareOther();
+    await create(kube, failover('move'));
+    await untilPhase('move', 'FailedOver');
+    const steps = done.length;
+    const theirs = failover(
+      'move',
+      { machineRef: { name: 'db' }, desiredState: 'Committed' },
+      'other',
+    );
+    await create(kube, theirs);
+    const condition = await untilCondition(kube, type, named('move', 'other'), {
+      type: 'Accepted',
+      status: 'False',
+      reason: 'NameTaken',
+    });
+    expect(condition.message).toContain('default/move');
+    expect(condition.message).toContain('web');
+    await kube.remove(type, named('move', 'other'));
+    await eventually(() => expect(kube.peek(type, named('move', 'other'))).toBeUndefined());
+    expect(done).toHaveLength(steps);
+    expect((await LedgerEntry.read(objects, 'move'))?.document.desired).toBeUndefined();
+  });
+
+  test('whose name is entered by another namespace at the same moment does not take that one for its own', async () => {
+    operate();
+    await prepareOther();
+    const key = vaultLayout.failover('move');
+    let theirs: FailoverDocument | undefined;
+    objects.interleave = async (operation, at) => {
+      if (operation !== 'putIfAbsent' || at !== key || theirs !== undefined) return;
+      objects.interleave = undefined;
+      theirs = await enterForOther(key);
+    };
+    await create(kube, failover('move', { desiredState: 'Committed' }));
+    await untilCondition(kube, type, named('move'), {
+      type: 'Accepted',
+      status: 'False',
+      reason: 'NameTaken',
+    });
+    await systemClock.sleep(200);
+    expect(done).toEqual([]);
+    expect((await LedgerEntry.read(objects, 'move'))?.document).toEqual(theirs);
+  });
+
+  test('of another type under a name that was used is refused, and its deletion changes nothing', async () => {
+    operate();
+    await prepare();
+    await create(kube, failover('move'));
+    await untilPhase('move', 'FailedOver');
+    await kube.remove(type, named('move'));
+    await eventually(() => expect(kube.peek(type, named('move'))).toBeUndefined());
+    await create(kube, failover('move', { type: 'Test' }));
+    await untilCondition(kube, type, named('move'), {
+      type: 'Accepted',
+      status: 'False',
+      reason: 'NameTaken',
+    });
+    await kube.remove(type, named('move'));
+    await eventually(() => expect(kube.peek(type, named('move'))).toBeUndefined());
+    expect((await LedgerEntry.read(objects, 'move'))?.document.desired).toBeUndefined();
   });
 
   test('that is deleted while it runs ends first, and is let go by force at once', async () => {
