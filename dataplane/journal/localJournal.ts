@@ -15,7 +15,7 @@ import {
 } from '../../vault/documents.ts';
 import { Backlog, type BacklogEntry } from './backlog.ts';
 import { checkBatch, WHOLE_LEAF } from './batchCheck.ts';
-import type { CacheLog } from './cacheLog.ts';
+import { type CacheLog, LogDamage } from './cacheLog.ts';
 import type { LogRun } from './cacheRecovery.ts';
 import { fitTables, mergeDisks } from './journalDisks.ts';
 import type { LeafTable } from './leafTable.ts';
@@ -77,6 +77,8 @@ export class LocalJournal implements MachineJournal {
   readonly #uploader: Uploader;
   readonly #tables: Map<number, LeafTable>;
   #disks: Map<number, JournalDisk>;
+  /** What the disks will be once every change that was asked for has taken effect. */
+  #disksSubmitted: ReadonlyMap<number, JournalDisk>;
   #state: MachineState;
   #stateWrites: Promise<void> = Promise.resolve();
   /** The LSN that the next record must have; ahead of #appliedLsn by what is on its way to the log. */
@@ -104,6 +106,7 @@ export class LocalJournal implements MachineJournal {
     this.#state = state;
     this.#tables = parts.tables;
     this.#disks = new Map(state.disks.map((disk) => [disk.index, disk]));
+    this.#disksSubmitted = this.#disks;
     this.#appliedLsn = maxLsn(state.table.lsn, state.uploaded.lsn);
     this.#nextLsn = this.#appliedLsn + 1n;
     this.#resync = state.table.resync;
@@ -250,7 +253,8 @@ export class LocalJournal implements MachineJournal {
 
   async setDisks(disks: readonly JournalDisk[]): Promise<void> {
     this.#assertAccepting();
-    const { reason } = mergeDisks(this.#disks, disks);
+    const { reason, disks: merged } = mergeDisks(this.#disksSubmitted, disks);
+    this.#disksSubmitted = merged;
     if (reason !== undefined && !this.#resyncSubmitted.required)
       this.#resyncSubmitted = { required: true, reason };
     await this.#submit(async () => ({
@@ -369,7 +373,8 @@ export class LocalJournal implements MachineJournal {
     const { done } = await this.#submit(async () => {
       this.#waiting += 1;
       try {
-        await this.#deps.waitForSpace(this.#ending.signal);
+        // A batch that is given up leaves its LSNs behind: nothing may follow it.
+        await this.#onDisk(() => this.#deps.waitForSpace(this.#ending.signal));
       } finally {
         this.#waiting -= 1;
       }
@@ -391,14 +396,18 @@ export class LocalJournal implements MachineJournal {
   ): Promise<void> {
     const { machineId } = this;
     const { incarnation } = this.#state;
-    const durable = this.#deps.log.append({ machineId, incarnation, ...entry });
+    const lastLsn = entry.firstLsn + BigInt(entry.count) - 1n;
+    const durable = this.#deps.log.append({ machineId, incarnation, ...entry }).then((place) => {
+      // At once: until it is known where the entry lies, its file could be taken for one that nobody needs.
+      const { firstLsn } = entry;
+      this.#deps.onJournaled({ machineId, incarnation, firstLsn, lastLsn, place });
+      return place;
+    });
     durable.catch(() => {});
     return this.#operate(async () => {
       const place = await durable;
-      const lastLsn = entry.firstLsn + BigInt(entry.count) - 1n;
       apply();
       this.#appliedLsn = lastLsn;
-      this.#deps.onJournaled({ machineId, incarnation, firstLsn: entry.firstLsn, lastLsn, place });
       const payloadLength = entry.payload.length;
       this.#backlog.add({ ...entry, machineId, incarnation, payloadLength, place });
       await this.#onDisk(async () => {
@@ -543,6 +552,11 @@ export class LocalJournal implements MachineJournal {
 
   /** The next open begins again from the vault; until then nothing is accepted. */
   #onDamaged(error: Error): void {
+    // The disk failed in another way, and what it holds may be whole: the next open looks.
+    if (!(error instanceof LogDamage || error instanceof RangeError)) {
+      this.#deps.onFailed(error);
+      return;
+    }
     this.#deps.logger.error(
       { machineId: this.machineId, cause: errorMessage(error) },
       'the cache lost journaled data of this machine; it begins again from the vault, with a resync',
@@ -568,9 +582,10 @@ export class LocalJournal implements MachineJournal {
   }
 
   #checkDisks(disks: readonly { index: number; sizeBytes: number }[]): void {
+    const known = this.#disksSubmitted;
     for (const { index, sizeBytes } of disks) {
-      const disk = this.#disks.get(index);
-      if (disk === undefined)
+      const disk = known.get(index);
+      if (disk === undefined || disk.sizeBytes === 0)
         throw new JournalError('DiskUnknown', `Machine ${this.machineId} has no disk ${index}.`);
       if (disk.sizeBytes !== sizeBytes)
         throw new JournalError(
@@ -578,10 +593,10 @@ export class LocalJournal implements MachineJournal {
           `The barrier says that disk ${disk.name} has ${sizeBytes} bytes; it is known with ${disk.sizeBytes}. A resync follows a change of size.`,
         );
     }
-    if (disks.length !== this.#disks.size)
+    if (new Set(disks.map(({ index }) => index)).size !== known.size)
       throw new JournalError(
         'DiskUnknown',
-        `The barrier names ${disks.length} disks; machine ${this.machineId} has ${this.#disks.size}.`,
+        `The barrier names ${disks.length} disks; machine ${this.machineId} has ${known.size}.`,
       );
   }
 }
