@@ -89,6 +89,7 @@ export class BatchSender {
   ): Promise<void> {
     const { leaf, mask, bytes } = record;
     this.#carried.push({ disk, leaf, mask });
+    disk.dirt.carry(leaf, mask);
     // Blocks past the disk's end are zero: a leaf that is sent whole is always whole.
     const blockMask = mask === disk.dirt.dirty.wholeMask(leaf) ? WHOLE : mask;
     const allZero = record.hash === ZERO_LEAF_HASH || isZero(bytes);
@@ -118,7 +119,7 @@ export class BatchSender {
 
   /** Gives up: what was not sent is dirty again. */
   async abandon(): Promise<void> {
-    for (const { disk, leaf, mask } of this.#carried) disk.dirt.dirty.add(leaf, mask);
+    for (const { disk, leaf, mask } of this.#carried) disk.dirt.giveBack(leaf, mask);
     this.#carried = [];
     this.#filled = 0;
     await this.#sending;
@@ -165,7 +166,7 @@ export class BatchSender {
       this.bytesSent += filled;
     } catch (error) {
       this.#failure ??= error;
-      for (const { disk, leaf, mask } of carried) disk.dirt.dirty.add(leaf, mask);
+      for (const { disk, leaf, mask } of carried) disk.dirt.giveBack(leaf, mask);
     }
   }
 }

@@ -1,7 +1,8 @@
 /**
- * What of one disk is not safely in the vault: three bitmaps.
+ * What of one disk is not safely in the vault.
  *
  *   dirty        written since it was last sent
+ *   on its way   taken off the dirty set to be read and sent; saved as dirty, since only this process knows how far it got
  *   sent         sent since the mark
  *   sentBefore   sent before the mark
  *
@@ -12,6 +13,7 @@ import { LeafBitmap } from './bitmap.ts';
 export class Dirt {
   readonly dirty: LeafBitmap;
   readonly #sizeBytes: number;
+  readonly #onItsWay: LeafBitmap;
   #sent: LeafBitmap;
   #sentBefore: LeafBitmap;
   /** 0: nothing is marked, and sentBefore is empty. */
@@ -20,6 +22,7 @@ export class Dirt {
   constructor(options: { sizeBytes: number }) {
     this.#sizeBytes = options.sizeBytes;
     this.dirty = new LeafBitmap(options);
+    this.#onItsWay = new LeafBitmap(options);
     this.#sent = new LeafBitmap(options);
     this.#sentBefore = new LeafBitmap(options);
   }
@@ -33,7 +36,25 @@ export class Dirt {
     return this.#sent.size + this.#sentBefore.size;
   }
 
+  /** Off the dirty set, before it is read: what is written from here on makes it dirty again. */
+  take(leaf: number, mask: number): void {
+    this.dirty.remove(leaf, mask);
+    this.#onItsWay.add(leaf, mask);
+  }
+
+  /** About to be sent, dirty or not. */
+  carry(leaf: number, mask: number): void {
+    this.#onItsWay.add(leaf, mask);
+  }
+
+  /** It was not sent. */
+  giveBack(leaf: number, mask: number): void {
+    this.#onItsWay.remove(leaf, mask);
+    this.dirty.add(leaf, mask);
+  }
+
   markSent(leaf: number, mask: number): void {
+    this.#onItsWay.remove(leaf, mask);
     this.#sent.add(leaf, mask);
   }
 
@@ -54,6 +75,7 @@ export class Dirt {
 
   /** What was sent but not uploaded may be gone. */
   sendAgain(): void {
+    this.dirty.addAll(this.#onItsWay);
     this.dirty.addAll(this.#sent);
     this.dirty.addAll(this.#sentBefore);
     this.#sent.clear();
@@ -64,15 +86,19 @@ export class Dirt {
   /** A resync begins: it looks at every leaf, so nothing needs to be remembered. */
   forget(): void {
     this.dirty.clear();
+    this.#onItsWay.clear();
     this.#sent.clear();
     this.#sentBefore.clear();
     this.#mark = 0n;
   }
 
   serialise(): { mark: bigint; dirty: Uint8Array; sent: Uint8Array; sentBefore: Uint8Array } {
+    const dirty = new LeafBitmap({ sizeBytes: this.#sizeBytes });
+    dirty.addAll(this.dirty);
+    dirty.addAll(this.#onItsWay);
     return {
       mark: this.#mark,
-      dirty: this.dirty.serialise(),
+      dirty: dirty.serialise(),
       sent: this.#sent.serialise(),
       sentBefore: this.#sentBefore.serialise(),
     };

@@ -57,7 +57,7 @@ export class FrozenRead {
 
   /** The barrier is void: everything it read is dirty again. */
   giveBack(): void {
-    for (const { disk, leaf, mask } of this.#leaves.values()) disk.dirt.dirty.add(leaf, mask);
+    for (const { disk, leaf, mask } of this.#leaves.values()) disk.dirt.giveBack(leaf, mask);
     this.#leaves.clear();
   }
 
@@ -79,7 +79,7 @@ export class FrozenRead {
 
   /** Not dirty any more before it is read, but ours to give back. */
   #expect(disk: CapturedDisk, leaf: number, mask: number): void {
-    disk.dirt.dirty.remove(leaf, mask);
+    disk.dirt.take(leaf, mask);
     const key = `${disk.index}:${leaf}`;
     const before = this.#leaves.get(key);
     if (before === undefined) this.#leaves.set(key, { disk, leaf, mask, bytes: undefined });

@@ -81,8 +81,7 @@ class Reading {
     this.#run = run;
     this.#bytes = buffer.subarray(0, run.masks.length * LEAF_SIZE);
     // Not dirty any more before it is read: a write that comes now makes it dirty again.
-    for (const [index, mask] of run.masks.entries())
-      disk.dirt.dirty.remove(run.firstLeaf + index, mask);
+    for (const [index, mask] of run.masks.entries()) disk.dirt.take(run.firstLeaf + index, mask);
     this.#read = throttle.time(() => disk.readLeaves(this.#bytes, run.firstLeaf));
     this.#read.catch(() => undefined);
   }
@@ -110,7 +109,7 @@ class Reading {
 
   #restore(from: number): void {
     for (const [index, mask] of this.#run.masks.entries())
-      if (index >= from) this.#disk.dirt.dirty.add(this.#run.firstLeaf + index, mask);
+      if (index >= from) this.#disk.dirt.giveBack(this.#run.firstLeaf + index, mask);
   }
 }
 
