@@ -232,5 +232,11 @@ function restore(disk: CapturedDisk, saved: readonly SavedDisk[]): void {
       new CapturedDisk({ index: disk.index, device: disk.device, identity: before.identity }),
       sizeBytes,
     );
+  // Within what the account leaves open, events that the former agent took in after it saved could be missing and not show.
+  const { low, high } = before.account;
+  if (low === undefined || low !== high)
+    throw new TrackingLostError(
+      `the former agent ended before it could balance the account of ${disk.device.path}, which was too busy`,
+    );
   disk.dirt.restore(before);
 }
