@@ -16,7 +16,12 @@ import { readRecoveryCheck, verifyRecoveryCheck } from '../../vault/recoveryChec
 import type { Objection } from '../decisions.ts';
 import { type Environment, isDeleted, isForced, vaultKeyOf } from '../environment.ts';
 import type { ObservedChanges } from '../openvaults/observation.ts';
-import { type Installation, isControlled, type OpenVault } from '../openvaults/openVaults.ts';
+import {
+  assertInControl,
+  type Installation,
+  isControlled,
+  type OpenVault,
+} from '../openvaults/openVaults.ts';
 import type { StoresFactory, VaultStores } from '../openvaults/stores.ts';
 import { conditionOf } from '../runtime/conditions.ts';
 import type { ReconcileContext, ReconcileResult } from '../runtime/controller.ts';
@@ -88,8 +93,9 @@ export class RecoveryVaultReconciler {
     };
     try {
       const opened = await this.#open(resource, log);
-      environment.openVaults.set(opened.vault);
+      // Looked at before anybody sees it as open: a Failover would be refused for good by a vault that seems empty.
       const changes = await opened.vault.observation.refresh();
+      environment.openVaults.set(opened.vault);
       await this.#serve(resource, opened.vault);
       const check = await readRecoveryCheck(opened.vault.stores.objects);
       return {
@@ -172,7 +178,7 @@ export class RecoveryVaultReconciler {
             ? `Applier ${name} enrolled; machines' data keys are sealed to it.`
             : `Applier ${name} was refused: ${refusal.message}`,
       });
-    await vault.observation.removeOldEnrolments();
+    await vault.observation.removeOldEnrolments(() => assertInControl(vault));
   }
 
   /** Events, and the keys of other kinds that what was read concerns. */

@@ -26,6 +26,7 @@ import { parseOptions } from './options.ts';
 import type { Running } from './process.ts';
 import { type SourceMachine, startSource } from './source.ts';
 import { Undo } from './undo.ts';
+import { SETTLED, verdictOf } from './verdict.ts';
 import { getObject, isTrue, machineLine, StepLines, waitFor } from './watch.ts';
 
 interface Report {
@@ -216,14 +217,15 @@ async function recover(
       const seen = getObject<Failover>(cloud, 'failover', FAILOVER);
       if (seen === undefined) return undefined;
       for (const line of lines.news(seen)) say(`  ${line}`);
-      return ['FailedOver', 'Committed', 'Failed'].includes(seen.status?.phase ?? '')
-        ? seen
-        : undefined;
+      return SETTLED.has(seen.status?.phase ?? '') ? seen : undefined;
     },
   );
   const { status } = failover;
   const point = status?.recoveryPoint;
-  report.rootsMatch = status?.rootsMatch ?? null;
+  const verdict = verdictOf(failover, { saysWhatItRecovered: after.ours });
+  report.rootsMatch = verdict.rootsMatch;
+  report.booted = verdict.booted;
+  report.recordRecovered = verdict.recordRecovered;
   report.rtoSeconds = status?.rtoSeconds ?? null;
   if (point !== undefined) {
     report.recoveryPoint = { lsn: point.lsn, time: point.time };
@@ -231,18 +233,7 @@ async function recover(
   }
   const barriers = getObject<ProtectedVM>(cloud, 'protectedvm', MACHINE)?.status?.barriers;
   report.barriers = { count: barriers?.count ?? 0, freezeMsMax: barriers?.maxFreezeMs ?? 0 };
-  const said = status?.evidence?.serialConsole ?? '';
-  if (after.ours) {
-    report.booted = status?.phase === 'FailedOver' && said.includes('FARSHORE-RECOVERED');
-    const record = /record=(\d+) intact=yes/.exec(said)?.[1];
-    report.recordRecovered = record === undefined ? null : Number(record);
-  }
-  if (status?.phase === 'Failed') {
-    const why = failover.status?.conditions?.find((one) => one.type === 'Ready')?.message;
-    throw new Error(`the failover failed: ${why ?? 'see its status'}`);
-  }
-  if (report.rootsMatch !== true)
-    throw new Error('the recovered disks do not have the roots of the source');
+  if (verdict.trouble !== undefined) throw new Error(verdict.trouble);
 }
 
 /** An agent that is killed leaves its tracing instance for its successor; here none comes. */

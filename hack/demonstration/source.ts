@@ -1,6 +1,6 @@
 /** The machine at the source site: loop devices, a mounted filesystem, a workload that writes to it. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { attach, buildBootableImage, detach } from '../../test/machines/bootableImage.ts';
 import { type Running, start } from './process.ts';
@@ -18,6 +18,8 @@ export interface SourceMachine {
   workload: Running;
   /** Our own workload's record of which record was durable when; undefined with a foreign workload. */
   durableLog: string | undefined;
+  /** Takes the disks away for ever: unmounts, detaches, removes the images. The workload must have ended. */
+  destroy(): Promise<void>;
 }
 
 const DISK_MIB = 384;
@@ -54,7 +56,14 @@ export async function startSource(options: {
     env: durableLog === undefined ? {} : { FARSHORE_WORKLOAD_LOG: durableLog },
   });
   options.undo.add('stop the workload', () => workload.kill());
-  return { disks, mountPoint, workload, durableLog };
+  const destroy = async () => {
+    unmount(mountPoint);
+    for (const { device, image } of disks) {
+      await detach(device);
+      rmSync(image);
+    }
+  };
+  return { disks, mountPoint, workload, durableLog, destroy };
 }
 
 async function diskImages(options: {
@@ -94,7 +103,9 @@ function mountLargest(devices: readonly string[], mountPoint: string): void {
   throw new Error(`none of ${devices.join(', ')} can be mounted`);
 }
 
+/** Succeeds when nothing is mounted there. Ends whatever still uses it. */
 function unmount(mountPoint: string): void {
+  if (!readFileSync('/proc/self/mounts', 'utf8').includes(` ${mountPoint} `)) return;
   try {
     execFileSync('fsfreeze', ['-u', mountPoint], { stdio: 'pipe' });
   } catch {

@@ -10,6 +10,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
+import { list, text } from './call.ts';
 import { CallLog, creations, type LoggedCall } from './callLog.ts';
 import { seedGroup } from './catalogue.ts';
 import { serverIdentity } from './certificates.ts';
@@ -69,7 +70,10 @@ export interface ExistingResource {
   name: string;
   tags: Record<string, string>;
   provisioningState: string;
+  /** Of a disk its content, of a machine its serial log. */
   file?: string;
+  /** Of a network interface: ids. */
+  subnets?: string[];
 }
 
 export const emulatorDefaults = {
@@ -221,7 +225,11 @@ function existing(context: EmulatorContext, resource: Resource): ExistingResourc
   const common = { id, type, name, tags, provisioningState: properties.provisioningState };
   if (/disks$|snapshots$/.test(type)) return { ...common, file: context.diskFile(resource) };
   if (/virtualMachines$/.test(type)) return { ...common, file: context.serialFile(resource) };
-  return common;
+  if (!/networkInterfaces$/.test(type)) return common;
+  const subnets = list(properties, 'ipConfigurations').map(
+    (one) => text(one, 'properties', 'subnet', 'id') ?? '',
+  );
+  return { ...common, subnets };
 }
 
 function keptKey(file: string): string {

@@ -183,7 +183,7 @@ export class ModelSite {
     model.scribble();
     const { lsn, timeMs } = await model.barrier();
     await this.report(name, { uploadedBarrier: { lsn, timeMs, consistency: 'Crash' } });
-    await this.machineHas(name, 'Accepted', 'True');
+    await this.machineHas(name, 'RecoveryPointCurrent', 'True');
     return model;
   }
 
@@ -230,7 +230,8 @@ export class ModelSite {
   }
 
   async createFailover(wish: FailoverWish & { machine: string }): Promise<void> {
-    const manifest = failoverManifest(wish);
+    const spec = { recoveryPoint: { type: 'Latest' as const }, ...wish.spec };
+    const manifest = failoverManifest({ ...wish, spec });
     await this.kube.create(farshoreTypes.failover, manifest as unknown as KubeObject);
   }
 
@@ -256,17 +257,22 @@ export class ModelSite {
     outcome: FailoverDocument['outcome'],
     timeoutMs = PATIENCE_MS,
   ): Promise<FailoverDocument> {
-    try {
-      return await eventually({ what: `${name}: ${outcome}`, timeoutMs }, async () => {
-        const document = await this.ledger(name);
-        return document?.outcome === outcome ? document : undefined;
-      });
-    } catch (error) {
-      const { outcome: is, failure, steps } = (await this.ledger(name)) ?? {};
+    const found = await eventually({ what: `${name}: ${outcome}`, timeoutMs }, async () => {
+      const document = await this.ledger(name);
+      const resource = document === undefined ? await this.failover(name) : undefined;
+      const ended = document?.outcome === 'Failed' || resource?.status?.phase === 'Rejected';
+      return document?.outcome === outcome || ended ? { document, resource } : undefined;
+    }).catch(async (error: unknown) => {
+      const { outcome: is, steps } = (await this.ledger(name)) ?? {};
+      const said = tail(this.operator, 30);
       throw new Error(
-        `${error instanceof Error ? error.message : error}; it is ${is} ${JSON.stringify(failure)} ${JSON.stringify(steps?.slice(-2))}\n${tail(this.operator, 30)}`,
+        `${error instanceof Error ? error.message : error}; it is ${is}: ${JSON.stringify(steps?.slice(-2))}\n${said}`,
       );
-    }
+    });
+    const { document, resource } = found;
+    if (document?.outcome === outcome) return document;
+    const why = document?.failure ?? resource?.status?.conditions;
+    throw new Error(`${name} did not come to ${outcome}: ${JSON.stringify(why)}`);
   }
 
   /** Waits for a condition of the Failover, and returns its reason and message. */

@@ -1,7 +1,8 @@
 /**
  * SIGKILL of the operator's process right after a call to Azure, or a write to the ledger, has had its effect and before the operator
  * knows of it: its successor goes on, makes nothing twice and leaves nothing behind. A moment is a call or write at its place in the
- * failover; one failover is killed at many of them, one after the other. FARSHORE_EXHAUSTIVE=1 kills at every one.
+ * failover; one failover is killed at many of them, one after the other: every call that changes Azure, and some of the others.
+ * FARSHORE_EXHAUSTIVE=1 kills at every one.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { FailoverDocument } from '../../vault/ledger.ts';
@@ -11,8 +12,9 @@ import { ModelSite } from './modelSite.ts';
 import { eventually, makeWorkplace } from './workplace.ts';
 
 const EXHAUSTIVE = process.env.FARSHORE_EXHAUSTIVE === '1';
-/** Of the moments that are new, each so manieth is one to die at. */
-const STRIDE = EXHAUSTIVE ? 1 : 3;
+/** Of the moments of a kind that are new, each so manieth is one to die at. */
+const STRIDE = EXHAUSTIVE ? { write: 1, read: 1, ledger: 1 } : { write: 1, read: 15, ledger: 6 };
+type Kind = keyof typeof STRIDE;
 const FEWEST_KILLS = 12;
 const MINUTE = 60_000;
 
@@ -21,14 +23,21 @@ class Reaper {
   /** The failover whose moments count; none: nobody dies. */
   failover: string | undefined;
   readonly killedAt: string[] = [];
-  readonly #seen = new Set<string>();
+  readonly #seen: Record<Kind, Set<string>> = {
+    write: new Set(),
+    read: new Set(),
+    ledger: new Set(),
+  };
   #step = '';
+  #killing = false;
   site: ModelSite | undefined;
 
   async armCall(call: LoggedCall): Promise<void> {
     // Operations have random names.
-    const name = call.operation.endsWith('operations') ? '' : call.name;
-    await this.#moment(`${this.#step}: ${call.operation} ${name}`);
+    const name = call.operation.includes('operation') ? '' : call.name;
+    const what = `${call.operation} ${name}`;
+    if (/^(GET|HEAD) /.test(what)) await this.#moment('read', `${this.#step}: ${what}`);
+    else await this.#moment('write', what);
   }
 
   async ledgerWrite(name: string): Promise<void> {
@@ -36,13 +45,13 @@ class Reaper {
     const document = await this.site?.ledger(name);
     if (document === undefined) return;
     this.#step = document.steps.findLast((step) => step.state === 'Running')?.name ?? 'between';
-    await this.#moment(`ledger ${shapeOf(document)}`);
+    await this.#moment('ledger', shapeOf(document));
   }
 
   begin(failover: string): void {
     this.failover = failover;
     this.killedAt.length = 0;
-    this.#seen.clear();
+    for (const seen of Object.values(this.#seen)) seen.clear();
     this.#step = 'before';
   }
 
@@ -50,14 +59,18 @@ class Reaper {
     this.failover = undefined;
   }
 
-  async #moment(what: string): Promise<void> {
+  async #moment(kind: Kind, what: string): Promise<void> {
     const { site } = this;
-    if (this.failover === undefined || site === undefined || this.#seen.has(what)) return;
-    this.#seen.add(what);
-    if (this.#seen.size % STRIDE !== 0) return;
+    const seen = this.#seen[kind];
+    if (this.failover === undefined || site === undefined || seen.has(what)) return;
+    seen.add(what);
+    // Calls that were under way at the same time: one death is theirs together, and one operator succeeds.
+    if (seen.size % STRIDE[kind] !== 0 || this.#killing) return;
+    this.#killing = true;
     this.killedAt.push(what);
     await site.operator.kill();
     site.operator = site.startOperator();
+    this.#killing = false;
   }
 }
 
