@@ -199,6 +199,18 @@ describe('a barrier', () => {
     expect(tracking.dirtyBytes).toBe(4096);
   });
 
+  test('blames the early thaw, not those who then wrote', async () => {
+    freezer.thawedByOthers = ['/data'];
+    freezer.onFrozen = () => {
+      const original = device.writtenSectors.bind(device);
+      device.writtenSectors = async () => {
+        device.write(0, 512, 1);
+        return await original();
+      };
+    };
+    await expect(barrier()).rejects.toMatchObject({ code: 'ThawedEarly' });
+  });
+
   test('is not frozen for when the page cache takes long to write back', async () => {
     freezer.syncMs = 600;
     await expect(barrier()).rejects.toMatchObject({ code: 'TooMuchToSync' });

@@ -227,9 +227,11 @@ class BarrierRun {
       await this.#readAtRest(memory);
       await tracking.verify();
     } catch (error) {
-      await freezer.thaw(plan);
+      const { void: undone } = await freezer.thaw(plan);
       this.#deps.frozen(false);
-      throw error;
+      // Writes that came after a thaw are nobody's fault but its own.
+      const blamesWriters = error instanceof BarrierVoidError && undone.length > 0;
+      throw blamesWriters ? thawedEarly(undone, deadlineMs) : error;
     }
     if (this.#request.final) return 0;
     const thawed = await freezer.thaw(plan);

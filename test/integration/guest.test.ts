@@ -7,13 +7,12 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { GUEST_SWAP } from '../machines/guestImage.ts';
 import { bootMachine } from '../machines/qemu.ts';
-import { Source } from './guest/source.ts';
+import { FREEZE_DEADLINE_SECONDS, Source } from './guest/source.ts';
 import { World } from './guest/world.ts';
 
 const MIB = 1 << 20;
 const SWAP_HEADER = 4096;
-/** Filesystems are thawed after this at most (the agent's default), and an emulated machine is slow to notice. */
-const FREEZE_DEADLINE_SECONDS = 2;
+/** An emulated machine is slow to notice that filesystems are to be thawed. */
 const SLACK_SECONDS = 1.5;
 
 let world: World;
@@ -68,7 +67,7 @@ test('the root disk, with the agent on it, is copied and thawed after each barri
   await world.statusWhen(
     'the initial replication',
     ({ resync, uploadedBarrier }) => resync === undefined && uploadedBarrier !== undefined,
-    { timeoutMs: 110_000 },
+    { timeoutMs: 150_000 },
   );
   await source.startProbe();
   const { barriers, errors, disks } = await world.moreBarriers(3);
@@ -78,7 +77,7 @@ test('the root disk, with the agent on it, is copied and thawed after each barri
   expect(disks).toHaveLength(5);
   // The loop filesystem lies on a file, on a mapped device, on a disk; its freeze came first, or nothing would have come after.
   expect(await source.guest.run('findmnt -n -o SOURCE /run/mnt/inner')).toMatch(/^\/dev\/loop/);
-}, 150_000);
+}, 240_000);
 
 test('a point is the machine’s disks byte for byte, swap’s body apart, and boots', async () => {
   const names = ['root', 'fat', 'stack', 'fast', 'spare'];
@@ -116,7 +115,7 @@ test('an agent that is stopped while the root is frozen keeps nobody waiting pas
   await source.afterFreezeOf('/', 'kill -STOP $(cat /run/agent.pid)');
   await source.startProbe();
   await source.guest.run(
-    'while [ ! -f /run/after-freeze.log ]; do sleep 0.1; done; sleep 3; echo x >/var/written',
+    `while [ ! -f /run/after-freeze.log ]; do sleep 0.1; done; sleep ${FREEZE_DEADLINE_SECONDS + 1}; echo x >/var/written`,
   );
   const waited = await source.stopProbe();
   expect(waited).toBeGreaterThan(FREEZE_DEADLINE_SECONDS * 0.75);

@@ -15,6 +15,9 @@ const DISKS = {
 export type DataDisk = keyof typeof DISKS;
 const NAMES = Object.keys(DISKS) as DataDisk[];
 
+/** Twice the agent's default: under emulation, a program takes half a second to start. */
+export const FREEZE_DEADLINE_SECONDS = 4;
+
 /** Runs before the real one's place in the path: after a freeze it does what the test has put into /run/after-freeze. */
 const FREEZE_WITH_HOOK = `#!/bin/dash
 /usr/sbin/fsfreeze "$@"
@@ -122,7 +125,7 @@ export class Source {
     await this.guest.run(`cd /
 export PATH=/run/with-hook:$PATH
 node /opt/farshore/main.mjs --name ${MACHINE} --process-server 10.0.2.2:${await this.#world.port()} \\
-  --passphrase-file /opt/farshore/passphrase --log-level debug >>/var/log/agent.log 2>&1 &
+  --passphrase-file /opt/farshore/passphrase --log-level debug --freeze-deadline ${FREEZE_DEADLINE_SECONDS * 1000} >>/var/log/agent.log 2>&1 &
 echo $! >/run/agent.pid`);
   }
 
