@@ -206,8 +206,7 @@ export interface Channel {
    */
   write(parts: readonly Uint8Array[]): Promise<void>;
   /**
-   * The next bytes as they arrived (never empty), there until the next call; `undefined` after the peer's orderly end. One call at a
-   * time. Nothing more is
+   * The next bytes as they arrived (never empty); `undefined` after the peer's orderly end. One call at a time. Nothing more is
    * taken from the network than is asked for here (and a bounded buffer). Rejects when the channel broke or was closed by us.
    */
   read(): Promise<Uint8Array | undefined>;

@@ -151,8 +151,6 @@ class TlsChannel implements Channel {
   readonly peer: ChannelPeer;
   readonly #socket: TLSSocket;
   readonly #chunks: Uint8Array[] = [];
-  /** What the last `read` gave. */
-  #given: Uint8Array | undefined;
   #buffered = 0;
   #ended = false;
   #closing = false;
@@ -189,10 +187,8 @@ class TlsChannel implements Channel {
   async read(): Promise<Uint8Array | undefined> {
     for (;;) {
       if (this.#closing) throw this.#closedByUs();
-      this.#takeBack();
       const chunk = this.#chunks.shift();
       if (chunk !== undefined) {
-        this.#given = chunk;
         this.#buffered -= chunk.length;
         if (this.#buffered === 0) this.#socket.resume();
         return chunk;
@@ -223,14 +219,6 @@ class TlsChannel implements Channel {
   destroy(): void {
     this.#wake(() => (this.#closing = true));
     this.#socket.destroy();
-  }
-
-  /** Node makes a buffer for each 16 KiB; left to the collector, they make it run all the time. */
-  #takeBack(): void {
-    const given = this.#given;
-    this.#given = undefined;
-    if (given?.buffer instanceof ArrayBuffer && given.length === given.buffer.byteLength)
-      given.buffer.transfer(0);
   }
 
   #take(chunk: Buffer): void {

@@ -62,7 +62,7 @@ async function readExactly(channel: Channel, count: number): Promise<Buffer> {
   for (let have = 0; have < count; ) {
     const chunk = await channel.read();
     if (chunk === undefined) throw new Error(`ended after ${have} bytes`);
-    chunks.push(chunk.slice());
+    chunks.push(chunk);
     have += chunk.length;
   }
   return Buffer.concat(chunks);
