@@ -79,7 +79,8 @@ export function endorsementHolds(
   return verifyText({ publicKey: key.endorsedBy, signature: key.endorsement, text });
 }
 
-function recipientListHolds(
+/** Whether a list is what its endorser signed. Who the endorser is, the caller judges. */
+export function recipientListHolds(
   vaultId: string,
   list: VaultDocument['recipientLists'][number],
 ): boolean {

@@ -224,7 +224,7 @@ export type EnrolmentAnswer = z.infer<typeof enrolmentAnswerSchema>;
 
 /**
  * control/registrations/<kind>-<name>.json: a process server or applier that enrolled, and the key that data keys are sealed to.
- * Written by the controller before it answers; replaced when the same name enrols again with a new token.
+ * Written and signed by the controller before it answers; replaced when the same name enrols again with a new token.
  */
 export const registrationSchema = z.object({
   kind: z.enum(['processserver', 'applier']),
@@ -235,6 +235,9 @@ export const registrationSchema = z.object({
   /** SHA-256 of the one-time token that it spent. */
   tokenSha256: hex(32),
   registeredAt: timeMs,
+  /** By a controller of the vault, over "farshore-registration-v1|vaultId|kind|name|encryptionKey|enrolment|tokenSha256|registeredAt". */
+  signer: base64,
+  signature: base64,
 });
 export type Registration = z.infer<typeof registrationSchema>;
 

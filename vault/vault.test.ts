@@ -17,6 +17,7 @@ import {
   isEndorsedController,
   openAuthority,
   readVault,
+  requireEndorsedRecipients,
   requireVault,
   vaultRecipients,
 } from './vault.ts';
@@ -434,5 +435,46 @@ describe('the recovery check', () => {
         verified: false,
         reason: 'AnswerInvalid',
       });
+  });
+});
+
+describe('recovery recipients that somebody without a controller’s key wrote', () => {
+  test('are found out: nothing may be sealed to them', async () => {
+    const vault = await newVault();
+    expect(() => requireEndorsedRecipients(vault)).not.toThrow();
+    const evil = generateRecoveryKey(random).publicString;
+    const recoveryRecipients = [...vault.recoveryRecipients, evil];
+    const { vaultId } = vault;
+    const ownList = endorseRecipients({
+      endorser: generateSigningKey(random),
+      vaultId,
+      recipients: recoveryRecipients,
+    });
+    for (const forged of [
+      { ...vault, recoveryRecipients },
+      { ...vault, recoveryRecipients, recipientLists: [...vault.recipientLists, ownList] },
+      {
+        ...vault,
+        recoveryRecipients,
+        recipientLists: vault.recipientLists.map((list) => ({
+          ...list,
+          recipients: recoveryRecipients,
+        })),
+      },
+    ])
+      expect(() => requireEndorsedRecipients(forged)).toThrow(
+        expect.objectContaining({ code: 'RecipientsNotEndorsed' }),
+      );
+  });
+
+  test('are those of the newest list after a controller changed them', async () => {
+    await newVault();
+    const other = generateRecoveryKey(random).publicString;
+    const changed = await setRecoveryRecipients(deps(), {
+      vaultKey,
+      controllerKey,
+      recoveryRecipients: [other],
+    });
+    expect(() => requireEndorsedRecipients(changed.document)).not.toThrow();
   });
 });

@@ -5,7 +5,12 @@ import { z } from 'zod';
 import { FarshoreError } from '../platform/errors.ts';
 import type { Clock, ObjectStore, Random } from '../platform/ports.ts';
 import { CertificateAuthority, createAuthority } from './authority.ts';
-import { endorseController, endorseRecipients, trustedControllers } from './controllerTrust.ts';
+import {
+  endorseController,
+  endorseRecipients,
+  recipientListHolds,
+  trustedControllers,
+} from './controllerTrust.ts';
 import { DOCUMENT_MAX_BYTES, updateDocument, type Versioned } from './documentStore.ts';
 import {
   decodeDocument,
@@ -57,6 +62,16 @@ export class ControllerNotEndorsedError extends FarshoreError {
     super(
       'ControllerNotEndorsed',
       `Key ${options.endorser} can't endorse a controller of vault ${options.vaultId}: it is neither one of its controllers' keys nor of one of its recovery keys. Give the recovery key of this vault.`,
+    );
+  }
+}
+
+/** The recovery recipients are not those that a controller signed. Code RecipientsNotEndorsed. */
+export class RecipientsNotEndorsedError extends FarshoreError {
+  constructor(vaultId: string) {
+    super(
+      'RecipientsNotEndorsed',
+      `The recovery recipients in vault.json of vault ${vaultId} are not those that one of its controllers signed: somebody else wrote them, and nothing is sealed to them. Restore vault.json from the storage account's soft-deleted versions, and change who can write to the account.`,
     );
   }
 }
@@ -169,6 +184,22 @@ export function isEndorsedController(vault: VaultDocument, publicKey: string): b
   return (
     first !== undefined && trustedControllers({ vault, pinned: first.publicKey }).has(publicKey)
   );
+}
+
+/**
+ * Throws RecipientsNotEndorsedError unless a controller of the vault signed the list of recovery recipients that stands in it: everything is
+ * sealed to them, and everybody with the vault's credential can write vault.json.
+ */
+export function requireEndorsedRecipients(vault: VaultDocument): void {
+  const newest = vault.recipientLists.findLast(
+    (list) =>
+      isEndorsedController(vault, list.endorsedBy) && recipientListHolds(vault.vaultId, list),
+  );
+  const named = vault.recoveryRecipients;
+  const same =
+    newest?.recipients.length === named.length &&
+    named.every((recipient, index) => recipient === newest.recipients[index]);
+  if (!same) throw new RecipientsNotEndorsedError(vault.vaultId);
 }
 
 async function newVaultDocument(

@@ -18,7 +18,8 @@ import {
 import { answerMac, sameMac, tokenKey, tokenRequestMac } from '../../vault/enrolmentProof.ts';
 import { decodePublicKey } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import type { OpenVault } from './openVaults.ts';
+import { isVouchedFor, signRegistration } from '../../vault/registrations.ts';
+import { assertInControl, type OpenVault } from './openVaults.ts';
 
 const TOKEN_SIZE = 24;
 
@@ -91,22 +92,52 @@ export function proveToken(options: {
 /** Durable before the answer: whoever is answered must be known to those who seal data keys. */
 export async function register(
   vault: OpenVault,
-  registration: Omit<Registration, 'tokenSha256'> & { token: string },
+  registration: Pick<
+    Registration,
+    'kind' | 'name' | 'encryptionKey' | 'enrolment' | 'registeredAt'
+  > & { token: string },
 ): Promise<Registration> {
+  await assertInControl(vault);
   const { token, ...rest } = registration;
-  const document: Registration = { ...rest, tokenSha256: sha256(token) };
+  const document = signRegistration(
+    { ...rest, tokenSha256: sha256(token) },
+    { key: vault.installation.signingKey, vaultId: vault.document.vaultId },
+  );
+  const isSame = (other: Registration) =>
+    other.enrolment === document.enrolment && isVouchedFor(other, vault.document);
   const store = vault.stores.objects;
   const key = vaultLayout.registration(document.kind, document.name);
   const schema = registrationSchema;
   const created = await createDocument({ store, key, schema, document });
-  if (created.document.enrolment === document.enrolment) return created.document;
+  if (isSame(created.document)) return created.document;
   const updated = await updateDocument({
     store,
     key,
     schema,
-    change: (current) => (current.enrolment === document.enrolment ? undefined : document),
+    change: (current) => (isSame(current) ? undefined : document),
   });
   return updated?.document ?? (await createDocument({ store, key, schema, document })).document;
+}
+
+/** Those that a controller of the vault took in. What anybody else wrote there is nobody's. */
+export function registrationsOf(vault: OpenVault): Registration[] {
+  return vault.observation
+    .registrations()
+    .filter((registration) => isVouchedFor(registration, vault.document));
+}
+
+export function registrationOf(
+  vault: OpenVault,
+  kind: Registration['kind'],
+  name: string,
+): Registration | undefined {
+  const found = vault.observation.registration(kind, name);
+  return found !== undefined &&
+    found.kind === kind &&
+    found.name === name &&
+    isVouchedFor(found, vault.document)
+    ? found
+    : undefined;
 }
 
 /** Put if absent: an answer that was given stays the answer. */
@@ -115,6 +146,7 @@ export async function answer(
   id: string,
   document: EnrolmentAnswer,
 ): Promise<void> {
+  await assertInControl(vault);
   await vault.stores.objects.putIfAbsent(
     vaultLayout.enrolmentAnswer(id),
     encodeDocument(enrolmentAnswerSchema, document),

@@ -174,8 +174,9 @@ export class VaultObservation {
     return changes;
   }
 
-  /** Removes answered requests that nobody fetches any more. Only for whoever is in control. */
-  async removeOldEnrolments(): Promise<void> {
+  /** Removes answered requests that nobody fetches any more. `mayWrite` rejects when this installation is not in control. */
+  async removeOldEnrolments(mayWrite: () => Promise<void>): Promise<void> {
+    if (this.#answered.length > 0) await mayWrite();
     for (const { key, etag } of this.#answered.splice(0, 50)) {
       // The request goes first: an answer without a request harms nobody, the other way round it would be answered again.
       if ((await this.#objects.remove(key, { etag })) === 'conflict') continue;

@@ -118,7 +118,10 @@ export function isControlled(vault: OpenVault | undefined): vault is ControlledV
   );
 }
 
-/** Asks the vault, not memory: the last thing before anything that can't be taken back. */
+/**
+ * Asks the vault, not memory: the last thing before every write to it and before every call that changes something in Azure. What is
+ * open in memory may be minutes old: another installation may have taken control meanwhile.
+ */
 export async function assertInControl(vault: OpenVault): Promise<void> {
   if (vault.control.state !== 'InControl') throw new NotInControlError(vault.control.controller, 0);
   await vault.vaultControl.assertInControl(vault.control.controllerEpoch);
@@ -160,6 +163,7 @@ async function claimInVault(
     namespace: wanted.namespace,
     uid: wanted.uid,
   };
+  await assertInControl(vault);
   const result = await vault.names.claim(key, claimant, wanted.machineId);
   if (result.outcome === 'ours' || result.holder.namespace !== wanted.namespace) return result;
   const { installationId, namespace, uid } = result.holder;
@@ -178,6 +182,7 @@ export async function releaseName(
   held: Omit<WantedName, 'machineId'>,
 ): Promise<void> {
   vault.claims.delete(`${held.kind}/${held.name}`);
+  await assertInControl(vault);
   await vault.names.release(
     { kind: held.kind, name: held.name },
     { installationId: vault.installation.id, namespace: held.namespace, uid: held.uid },

@@ -11,6 +11,7 @@ import {
   type Refusal,
   refused,
   register,
+  registrationOf,
   requestDer,
 } from '../openvaults/enrolment.ts';
 import type { PendingEnrolment } from '../openvaults/observation.ts';
@@ -39,7 +40,7 @@ export async function admitReplica(
   let spent = false;
   for (const { id, request } of pendingOf(vault, 'processserver')) {
     if (request.name !== replica) continue;
-    const registration = vault.observation.registration('processserver', replica);
+    const registration = registrationOf(vault, 'processserver', replica);
     const verdict = proveToken({ id, request, token, registration, secret });
     const what = `Process server ${replica}`;
     if (verdict.verdict === 'refused') {

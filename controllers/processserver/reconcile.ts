@@ -20,6 +20,7 @@ import {
 } from '../decisions.ts';
 import { type Environment, isDeleted, isForced, namespaceOf, vaultKeyOf } from '../environment.ts';
 import { type BootstrapWish, ensureBootstrap } from '../openvaults/bootstrapSecret.ts';
+import { registrationOf } from '../openvaults/enrolment.ts';
 import {
   assertInControl,
   type ControlledVault,
@@ -340,7 +341,8 @@ export class ProcessServerReconciler {
           : undefined,
       replicas: seen.replicas.map(({ name }) => ({
         name,
-        registered: vault?.observation.registration('processserver', name) !== undefined,
+        registered:
+          vault !== undefined && registrationOf(vault, 'processserver', name) !== undefined,
         reported: vault?.observation.processServer(name),
       })),
       machines:

@@ -11,7 +11,8 @@ import {
 } from '../../vault/keys.ts';
 import { vaultRecipients } from '../../vault/vault.ts';
 import { durationSeconds, namespaceOf } from '../environment.ts';
-import type { ControlledVault } from '../openvaults/openVaults.ts';
+import { registrationsOf } from '../openvaults/enrolment.ts';
+import { assertInControl, type ControlledVault } from '../openvaults/openVaults.ts';
 import { canonical } from '../processserver/assignments.ts';
 import { assignDisks } from './policies.ts';
 import { resolveTarget } from './target.ts';
@@ -39,6 +40,7 @@ export async function ensureCatalog(
     nextEntry(deps, vault, { wish, recipients, current: known }) === undefined
   )
     return { document: known, changed: false };
+  await assertInControl(vault);
   const updated = await vault.catalog.update(wish.machineId, (current) =>
     nextEntry(deps, vault, { wish, recipients, current }),
   );
@@ -57,8 +59,7 @@ export function recipientsOf(vault: ControlledVault, processServer: string): Rec
     one.kind === 'applier' || (one.kind === 'processserver' && one.name === processServer);
   return [
     ...vaultRecipients(vault.document),
-    ...vault.observation
-      .registrations()
+    ...registrationsOf(vault)
       .filter(holds)
       .map((one) => ({ kind: one.kind, publicKey: decodePublicKey(one.encryptionKey) })),
   ];

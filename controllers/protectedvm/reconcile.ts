@@ -20,6 +20,7 @@ import {
   vaultKeyOf,
 } from '../environment.ts';
 import {
+  assertInControl,
   type ControlledVault,
   claimName,
   isControlled,
@@ -366,6 +367,7 @@ export class ProtectedVMReconciler {
     machineId: string,
   ): Promise<void> {
     for await (const _ of vault.stores.objects.list(vaultLayout.journalPrefix(machineId))) return;
+    await assertInControl(vault);
     await vault.catalog.remove(machineId);
     await releaseName(vault, {
       kind: 'machine',

@@ -3,7 +3,13 @@ import { API_GROUP_VERSION, type RecoveryVault } from '../../crds/index.ts';
 import type { Environment } from '../environment.ts';
 import { namespaceOf } from '../environment.ts';
 import { ensureBootstrap } from '../openvaults/bootstrapSecret.ts';
-import { acceptance, answer, proveToken, register } from '../openvaults/enrolment.ts';
+import {
+  acceptance,
+  answer,
+  proveToken,
+  register,
+  registrationOf,
+} from '../openvaults/enrolment.ts';
 import type { PendingEnrolment } from '../openvaults/observation.ts';
 import type { ControlledVault } from '../openvaults/openVaults.ts';
 
@@ -57,7 +63,7 @@ async function admit(
 ): Promise<{ spent: boolean; refusal: ApplierOutcome['refusal'] }> {
   const { id, request } = options.pending;
   const { name } = request;
-  const registration = vault.observation.registration('applier', name);
+  const registration = registrationOf(vault, 'applier', name);
   const verdict = proveToken({ id, request, registration, ...options });
   if (verdict.verdict === 'refused') {
     await answer(vault, id, verdict.refusal);

@@ -20,6 +20,7 @@ import {
   isEndorsedController,
   openAuthority,
   readVault,
+  requireEndorsedRecipients,
   VaultMissingError,
 } from '../../vault/vault.ts';
 import { namespaceOf } from '../environment.ts';
@@ -88,6 +89,8 @@ export async function openVault(
     keys,
     document: found.document,
   });
+  requireEndorsedRecipients(taken.document);
+  requireSameOrigin(options.before?.document, taken.document);
   const boxKey = opener(taken.document, keys);
   const sameVault = options.before?.document.vaultId === taken.document.vaultId;
   const before = sameVault ? options.before : undefined;
@@ -119,6 +122,17 @@ export async function openVault(
       readable: true,
     },
   };
+}
+
+/** Every other signature in vault.json counts because of its first key: who exchanges that could vouch for anything. */
+function requireSameOrigin(before: VaultDocument | undefined, now: VaultDocument): void {
+  const [first] = now.controllerKeys;
+  if (before?.vaultId !== now.vaultId) return;
+  if (before.controllerKeys[0]?.publicKey === first?.publicKey) return;
+  throw new FarshoreError(
+    Reason.VaultDamaged,
+    `The first controller key of vault ${now.vaultId} is another than it was: somebody replaced vault.json. Restore it from the storage account's soft-deleted versions, and change who can write to the account.`,
+  );
 }
 
 function sameControl(before: ControlState | undefined, now: ControlState): boolean {

@@ -41,6 +41,7 @@ export function reachabilityOf(
     case 'VaultDocumentInvalid':
     case 'AuthorityInvalid':
     case 'SealedKeyInvalid':
+    case 'RecipientsNotEndorsed':
       return { reason: Reason.VaultDamaged, message: errorMessage(error) };
     case 'SealedForOthers':
     case 'ControllerNotEndorsed':

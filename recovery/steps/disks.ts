@@ -32,6 +32,7 @@ export const copyDisks: StepRun = async (context) => {
       const copy = await deps.pages.copyState(disk.copyKey);
       if (copy.state === 'failed' || copy.state === 'missing') {
         // A failed copy leaves an empty blob under the name: the next attempt needs the name free.
+        await deps.assertInControl();
         await deps.pages.remove(disk.copyKey);
         const reason = copy.state === 'failed' ? copy.reason : 'the copy is gone';
         throw new DiskCopyFailed(disk.name, reason);

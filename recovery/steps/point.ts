@@ -109,6 +109,7 @@ export const choosePoint: StepRun = async ({ deps, entry }) => {
   const { document } = entry;
   const chosen = await findPoint(deps, document);
   refuseLoss(document, chosen);
+  await deps.assertInControl();
   await deps.objects.putIfAbsent(
     vaultLayout.pointPin(document.request.machineId, chosen.lsn),
     new TextEncoder().encode(document.name),
