@@ -1,5 +1,6 @@
 /** Gathers what a process server's replicas must do: machines, their catalog entries, their policies. */
 import type { ProcessServer, ProtectedVM, ReplicationPolicy } from '../../crds/index.ts';
+import type { CatalogDocument } from '../../vault/documents.ts';
 import { durationSeconds, type Environment, isDeleted, namespaceOf } from '../environment.ts';
 import type { OpenVault } from '../openvaults/openVaults.ts';
 import type { MachineIntent, MachinePolicy } from './assignments.ts';
@@ -40,11 +41,28 @@ export function gatherDuties(
       duties.keep.add(`${namespace}/${machine.metadata.name}`);
     else if (replicas.has(replica)) {
       const intents = duties.machines.get(replica) ?? [];
-      intents.push(intentOf({ machine, catalog, policy }));
+      intents.push(intentOf({ machine, catalog: asAsked(environment, machine, catalog), policy }));
       duties.machines.set(replica, intents);
     }
   }
   return duties;
+}
+
+/**
+ * The catalog asks for a final sync, which freezes a machine and turns it off; everybody with the vault's credential can write that.
+ * It counts only while a Planned Failover in this cluster asks for the same.
+ */
+function asAsked(
+  { caches }: Pick<Environment, 'caches'>,
+  machine: ProtectedVM,
+  catalog: CatalogDocument,
+): CatalogDocument {
+  const { finalSync, ...rest } = catalog;
+  if (finalSync === undefined) return catalog;
+  const spec = caches.failovers.get(`${namespaceOf(machine)}/${finalSync.failover}`)?.spec;
+  if (spec?.type !== 'Planned' || spec.machineRef.name !== machine.metadata.name) return rest;
+  const powerOff = finalSync.powerOff && (spec.powerOffSource ?? true);
+  return { ...rest, finalSync: { failover: finalSync.failover, powerOff } };
 }
 
 function intentOf(input: {
