@@ -19,6 +19,7 @@ import { AssignedJournal, type JournalOwner } from './assignedJournal.ts';
 import type { BarrierBook } from './barrierConversation.ts';
 import { noBarriers } from './barrierSchedule.ts';
 import { ErrorBook } from './errorBook.ts';
+import { FinalBarrier } from './finalBarrier.ts';
 import { heartbeatsUntil } from './heartbeats.ts';
 import { MachineMemory } from './machineRecord.ts';
 import {
@@ -63,6 +64,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
   readonly #journal: AssignedJournal;
   #assignment: Assignment;
   readonly #memory: MachineMemory;
+  readonly #final: FinalBarrier;
   #session: MachineSession | undefined;
   #agent: AgentView = emptyAgentView;
   #newestConnection = 0;
@@ -74,6 +76,11 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     this.#deps = { ...deps, logger: deps.logger.child({ machine: name, namespace, machineId }) };
     this.#assignment = assignment;
     this.#memory = memory;
+    this.#final = new FinalBarrier({
+      memory,
+      wanted: () => this.#assignment.finalSync,
+      uploadedBarrierLsn: () => this.#journal.positions?.uploadedBarrier?.lsn,
+    });
     this.#agent = { ...emptyAgentView, lastSeenMs: memory.record.lastSeenMs };
     this.#errors = new ErrorBook(deps);
     this.#journal = new AssignedJournal({ ...this.#deps, errors: this.#errors }, this);
@@ -197,13 +204,11 @@ export class AssignedMachine implements SessionHost, JournalOwner {
 
   situation(): ReturnType<SessionHost['situation']> {
     const { policy, paused, finalSync, disks } = this.#assignment;
-    const isDone =
-      finalSync !== undefined && this.#memory.record.final?.failover === finalSync.failover;
     return {
       policy,
       paused,
       finalSync,
-      final: finalSync === undefined ? 'NotWanted' : isDone ? 'Done' : 'Wanted',
+      final: this.#final.state,
       diskMissing: disks.some((disk) => this.reportedSize(disk.index) === undefined),
     };
   }
@@ -222,30 +227,19 @@ export class AssignedMachine implements SessionHost, JournalOwner {
       resyncToken: status.resyncToken ?? this.#agent.resyncToken,
     };
     await this.#journal.setDisks(appended);
-    await this.#noteFinal(status.final);
+    await this.#final.reported(status.final);
   }
 
   async barrierTaken(taken: { lsn: bigint; barrier: Barrier }): Promise<void> {
     this.#errors.clear(...SESSION_ERRORS);
     this.#deps.observeFreeze?.(taken.barrier.freezeMs);
     const failover = taken.barrier.final?.failover;
-    if (failover !== undefined)
-      await this.#memory.save({ hasBarriers: true, final: { failover, lsn: taken.lsn } });
+    if (failover !== undefined) await this.#final.taken({ failover, lsn: taken.lsn });
     else if (!this.#memory.record.hasBarriers) await this.#memory.save({ hasBarriers: true });
   }
 
-  /**
-   * The machine stays frozen, or goes off. It says so only once the final barrier is uploaded, so that is the newest one, also when
-   * we do not remember having taken it: we were killed right after, or the cache was lost since.
-   */
-  async #noteFinal(final: AgentStatus['final']): Promise<void> {
-    if (final === undefined || final.failover !== this.#assignment.finalSync?.failover) return;
-    const { failover, poweredOff } = final;
-    const before = this.#memory.record.final;
-    const isKnown = before?.failover === failover;
-    const lsn = isKnown ? before.lsn : this.#journal.positions?.uploadedBarrier?.lsn;
-    if (lsn === undefined || (isKnown && before.poweredOff === poweredOff)) return;
-    await this.#memory.save({ final: { failover, lsn, poweredOff } });
+  finalVoided(): void {
+    this.#final.voided().catch((error: unknown) => this.#noteFailure(error));
   }
 
   // ------------------------------------------------------------------------------------------------ for its journal
@@ -318,6 +312,11 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     );
     this.#judgeEnd(await session.run(() => this.#demandResync(journal, hello)));
     this.#receivedBytes += session.receivedBytes;
+    try {
+      await this.#final.sessionEnded();
+    } catch (error) {
+      this.#noteFailure(error);
+    }
     this.#session = undefined;
     this.#memory
       .save({ lastSeenMs: this.#agent.lastSeenMs })

@@ -43,6 +43,8 @@ export interface BarrierHost {
   };
   /** A barrier is durable in the cache. Resolves when what must outlive a restart is durable too. */
   barrierTaken(taken: { lsn: bigint; barrier: Barrier }): Promise<void>;
+  /** A final barrier that was taken is void after all: the machine could not be kept frozen. */
+  finalVoided(): void;
 }
 
 interface Pending {
@@ -59,6 +61,8 @@ export class BarrierConversation {
   readonly #host: BarrierHost;
   readonly #send: <T extends ControlType>(type: T, message: Message<T>) => void;
   #pending: Pending | undefined;
+  /** The final barrier that was taken last; until its agent holds the machine it may still call it void. */
+  #final: Pending | undefined;
   #wasResync: boolean;
 
   constructor(options: {
@@ -131,6 +135,7 @@ export class BarrierConversation {
     });
     await this.#host.barrierTaken({ lsn: message.lsn, barrier });
     this.#pending = undefined;
+    this.#final = pending.final === undefined ? undefined : pending;
     const { book } = this.#host;
     book.history = afterBarrier(book.history, {
       nowMs: this.#clock.monotonic(),
@@ -144,8 +149,12 @@ export class BarrierConversation {
   }
 
   voided(message: Message<typeof FrameType.BarrierVoided>): void {
-    if (this.#pending?.id !== message.id) return;
-    this.#void(this.#pending, `${message.code}: ${message.message}`);
+    const why = `${message.code}: ${message.message}`;
+    if (this.#final?.id === message.id) {
+      this.#void(this.#final, why);
+      this.#final = undefined;
+      this.#host.finalVoided();
+    } else if (this.#pending?.id === message.id) this.#void(this.#pending, why);
   }
 
   /** The session ends: a barrier under way will never come. */

@@ -64,9 +64,10 @@ export function machineStatus(facts: MachineFacts): MachineStatus {
   };
 }
 
-/** Told only once it is durable in the vault and the agent has said that the machine is frozen, or goes off. */
+/** Told only once it is durable in the vault and the agent has said that the machine is off, or says so of a frozen one still. */
 function finalBarrier({
   assignment,
+  connected,
   record,
   positions,
 }: MachineFacts): MachineStatus['finalBarrier'] {
@@ -74,6 +75,8 @@ function finalBarrier({
   if (final === undefined || final.failover !== assignment.finalSync?.failover) return undefined;
   if (final.poweredOff === undefined || final.lsn > (positions?.uploadedLsn ?? 0n))
     return undefined;
+  // Frozen machines can be thawed by anybody.
+  if (!final.poweredOff && !connected) return undefined;
   return { failover: final.failover, lsn: final.lsn, poweredOff: final.poweredOff };
 }
 

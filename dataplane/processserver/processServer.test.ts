@@ -601,4 +601,80 @@ describe('a planned failover', () => {
     await assignAndWait('ps1', [{ machineId }]);
     expect((await passing(next)).prepare.final).toBeUndefined();
   });
+
+  test('asks again when the source was thawed after its final barrier was acknowledged', async () => {
+    const db1 = agent();
+    await passing(db1.begin());
+    await passing(db1.resync(1));
+    await passing(db1.barrier());
+    await assignAndWait('ps1', [{ machineId, finalSync }]);
+    const { prepare } = await passing(db1.barrier());
+    await db1.connection.send(FrameType.BarrierVoided, {
+      id: prepare.id,
+      code: 'FinalTimedOut',
+      message: 'not in the vault in time',
+    });
+    journal().upload();
+    expect((await machineStatus())?.finalBarrier).toBeUndefined();
+    const { lsn, prepare: second } = await passing(db1.barrier());
+    expect(second.final).toEqual(finalSync);
+    journal().upload();
+    await passing(db1.waitForUploaded(lsn));
+    await db1.reportStatus({ final: { failover: 'move-db1', poweredOff: true } });
+    expect((await machineStatus())?.finalBarrier).toMatchObject({ lsn });
+  });
+
+  test('asks again when the connection ended before the source said that it stays frozen', async () => {
+    const db1 = agent();
+    await passing(db1.begin());
+    await passing(db1.resync(1));
+    await passing(db1.barrier());
+    await assignAndWait('ps1', [{ machineId, finalSync }]);
+    await passing(db1.barrier());
+    await db1.connection.close();
+    await stopServer();
+    await startServer();
+    await clock.advance(4_000);
+    const again = agent({ ...db1.memory, cacheId: cache.cacheId });
+    await passing(again.begin());
+    expect((await passing(again.barrier())).prepare.final).toEqual(finalSync);
+  });
+
+  test('takes back what it told of a frozen source that runs again, and asks again', async () => {
+    const db1 = agent();
+    await passing(db1.begin());
+    await passing(db1.resync(1));
+    await passing(db1.barrier());
+    await assignAndWait('ps1', [{ machineId, finalSync }]);
+    const { lsn } = await passing(db1.barrier());
+    journal().upload();
+    await passing(db1.waitForUploaded(lsn));
+    await db1.reportStatus({ final: { failover: 'move-db1', poweredOff: true } });
+    await db1.connection.close();
+    expect((await machineStatus())?.finalBarrier).toMatchObject({ lsn });
+    // Somebody turned it on again.
+    const again = agent({ ...db1.memory, cacheId: cache.cacheId });
+    await passing(again.begin());
+    expect((await machineStatus())?.finalBarrier).toBeUndefined();
+    expect((await passing(again.barrier())).prepare.final).toEqual(finalSync);
+  });
+
+  test('vouches for a frozen source only while it hears of it', async () => {
+    const db1 = agent();
+    await passing(db1.begin());
+    await passing(db1.resync(1));
+    await passing(db1.barrier());
+    await assignAndWait('ps1', [{ machineId, finalSync }]);
+    const { lsn } = await passing(db1.barrier());
+    journal().upload();
+    await passing(db1.waitForUploaded(lsn));
+    await db1.reportStatus({ final: { failover: 'move-db1', poweredOff: false } });
+    expect((await machineStatus())?.finalBarrier).toMatchObject({ lsn, poweredOff: false });
+    await db1.connection.close();
+    expect((await machineStatus())?.finalBarrier).toBeUndefined();
+    const again = agent({ ...db1.memory, cacheId: cache.cacheId });
+    expect((await passing(again.hello()))?.type).toBe(FrameType.Welcome);
+    await again.reportStatus({ final: { failover: 'move-db1', poweredOff: false } });
+    expect((await machineStatus())?.finalBarrier).toMatchObject({ lsn, poweredOff: false });
+  });
 });
