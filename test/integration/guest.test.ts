@@ -186,6 +186,7 @@ test('an agent that is killed while the root is frozen keeps nobody waiting', as
     'while [ ! -f /run/after-freeze.log ]; do sleep 0.1; done; sleep 1; echo x >/var/written',
   );
   expect(await source.stopProbe()).toBeLessThan(FREEZE_DEADLINE_SECONDS);
+  expect((await source.guest.try('kill -0 $(cat /run/agent.pid)')).status).not.toBe(0);
 }, 60_000);
 
 test('a hard reset costs a comparison, not a copy, and the points go on', async () => {

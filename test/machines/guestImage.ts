@@ -57,30 +57,26 @@ const DRIVERS = [
   ...['vfat', 'nls_ascii', 'nls_cp437', 'nls_utf8', 'nls_iso8859_1'],
 ];
 const PROGRAMS = [
-  ...[
-    'dash',
-    'base64',
-    'cat',
-    'cp',
-    'date',
-    'dd',
-    'echo',
-    'head',
-    'kill',
-    'ln',
-    'ls',
-    'mkdir',
-    'mv',
-    'rm',
-    'sh',
-  ],
+  ...['dash', 'base64', 'cat', 'cp', 'date', 'dd', 'head', 'ln', 'ls', 'mkdir', 'mv', 'rm', 'sh'],
   ...['sha256sum', 'sleep', 'stat', 'stty', 'sync', 'tail', 'tr', 'truncate', 'grep', 'cut', 'seq'],
   ...['mount', 'umount', 'fsfreeze', 'fstrim', 'losetup', 'blockdev', 'swapon', 'flock', 'findmnt'],
   ...['mkfs.ext4', 'e2fsck', 'filefrag', 'dmsetup', 'dmesg'],
 ];
 /** In Debian's essential packages or not: what to fetch when this machine has not got it. */
 const PACKAGES: Record<string, string[]> = { dmsetup: ['dmsetup', 'libdevmapper1.02.1'] };
-const APPLETS = ['awk', 'chmod', 'cmp', 'df', 'find', 'hostname', 'ip', 'mkdosfs', 'ps', 'sed', 'sort'];
+const APPLETS = [
+  'awk',
+  'chmod',
+  'cmp',
+  'df',
+  'find',
+  'hostname',
+  'ip',
+  'mkdosfs',
+  'ps',
+  'sed',
+  'sort',
+];
 
 /** Writes the disk; a file that is there is replaced. Needs root for the boot loader. */
 export async function buildGuestImage(file: string, agent: { passphrase: string }): Promise<void> {
@@ -153,13 +149,13 @@ function layOutSystem(system: string, kernel: CloudKernel): void {
     cpSync(path.join(import.meta.dirname, 'protected', name), path.join(system, 'usr/sbin', name));
 }
 
-/** From this machine, else from Debian's package; `kill` and `echo` are the shell's own. */
+/** From this machine, else from Debian's package. */
 function copyProgram(system: string, program: string): void {
   const found = globSync(`/usr/{sbin,bin}/${program}`)[0];
   const packages = PACKAGES[program];
   if (found !== undefined) copyWithLibraries(system, realpathSync(found), found.slice(1));
   else if (packages !== undefined) fetchProgram(system, program, packages);
-  else if (!['kill', 'echo'].includes(program))
+  else if (!['echo'].includes(program))
     throw new Error(`this machine has no ${program} for the guest: install it`);
 }
 
