@@ -1,13 +1,15 @@
 /** A Failover happens once: deleted and applied again, or applied in a second, fresh cluster, it is adopted and nothing is made twice. */
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Failover, farshoreTypes } from '../../crds/index.ts';
+import { type Failover, farshoreTypes, type RecoveryVault } from '../../crds/index.ts';
+import type { Cloud } from '../../hack/demonstration/cloud.ts';
 import {
   applyMachine,
   applyTakeover,
   failoverManifest,
   installCrds,
   NAMESPACE,
+  VAULT,
 } from '../../hack/demonstration/manifests.ts';
 import { tail } from '../../hack/demonstration/process.ts';
 import { getObject } from '../../hack/demonstration/watch.ts';
@@ -56,7 +58,12 @@ test('a Failover that is applied again, here and in a second cluster, is adopted
   installCrds(second);
   const operator = site.startOperator(second);
   const { recoveryKey } = site;
-  applyTakeover({ ...site.site, cloud: second }, { recoveryKey, fromEpoch: 1 });
+  const secondSite = { ...site.site, cloud: second };
+  applyTakeover(secondSite, { recoveryKey, fromEpoch: 7 });
+  const watching = await vaultHas(second, { type: 'InControl', status: 'False' });
+  expect(watching.message).toMatch(/set spec.takeControlFromEpoch to 1\./);
+  applyTakeover(secondSite, { recoveryKey, fromEpoch: 1 });
+  await vaultHas(second, { type: 'InControl', status: 'True' });
   applyMachine(
     second,
     model.disks.map(({ index, name }) => ({ name, device: `/dev/sd${index}` })),
@@ -80,4 +87,34 @@ test('a Failover that is applied again, here and in a second cluster, is adopted
   expect(await site.cloud.arm.control.creations()).toEqual(created);
   expect((await site.madeBy(NAME)).length).toBe(4);
   expect(await site.temporaryKeys(NAME, model.machineId)).toEqual([]);
+
+  // The recovery key goes back to where it is kept: the cluster has a key of its own by now.
+  await operator.kill();
+  kubernetes.kubectl(['delete', 'secret', 'recovery-key', '-n', NAMESPACE]);
+  const spec = { vaultKeySecretRef: null, takeControlFromEpoch: null };
+  kubernetes.kubectl([
+    ...['patch', 'recoveryvault', VAULT, '-n', NAMESPACE, '--type=merge'],
+    ...['-p', JSON.stringify({ metadata: { annotations: { changed: 'now' } }, spec })],
+  ]);
+  site.startOperator(second);
+  const generation = getObject<RecoveryVault>(second, 'recoveryvault', VAULT)?.metadata.generation;
+  const kept = await vaultHas(second, { type: 'InControl', status: 'True', generation });
+  expect(kept.message).toMatch(/epoch 2/);
 }, 180_000);
+
+async function vaultHas(
+  cloud: Cloud,
+  wanted: { type: string; status: string; generation?: number | undefined },
+): Promise<{ message: string }> {
+  const { type, status, generation = 1 } = wanted;
+  return await eventually(
+    { what: `the vault: ${type}=${status}`, timeoutMs: 60_000, everyMs: 500 },
+    () => {
+      const vault = getObject<RecoveryVault>(cloud, 'recoveryvault', VAULT);
+      const found = vault?.status?.conditions?.find((one) => one.type === type);
+      const isNew = (found?.observedGeneration ?? 0) >= generation;
+      if (found?.status === status && isNew) return { message: found.message ?? '' };
+      throw new Error(JSON.stringify(vault?.status?.conditions));
+    },
+  );
+}

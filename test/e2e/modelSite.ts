@@ -275,13 +275,14 @@ export class ModelSite {
     throw new Error(`${name} did not come to ${outcome}: ${JSON.stringify(why)}`);
   }
 
-  /** Waits for a condition of the Failover, and returns its reason and message. */
+  /** Waits for a condition of the Failover (for a reason, when one is given), and returns its reason and message. */
   async failoverHas(
     name: string,
     type: string,
     status: string,
+    reason?: string,
   ): Promise<{ reason: string; message: string }> {
-    return await this.#condition(() => this.failover(name), { type, status, of: name });
+    return await this.#condition(() => this.failover(name), { type, status, reason, of: name });
   }
 
   async machineHas(
@@ -330,14 +331,15 @@ export class ModelSite {
 
   async #condition(
     look: () => Promise<Conditioned | undefined>,
-    wanted: { of: string; type: string; status: string },
+    wanted: { of: string; type: string; status: string; reason?: string | undefined },
   ): Promise<{ reason: string; message: string }> {
-    const { of, type, status } = wanted;
+    const { of, type, status, reason } = wanted;
     const what = `${of}: ${type}=${status}`;
     return await eventually({ what, timeoutMs: PATIENCE_MS }, async () => {
       const conditions = (await look())?.status?.conditions;
       const found = conditions?.find((one) => one.type === type);
-      if (found?.status === status) return found;
+      const asWanted = found?.status === status && (reason ?? found.reason) === found.reason;
+      if (asWanted) return found;
       throw new Error(`it is ${found?.status} (${found?.reason}: ${found?.message})`);
     });
   }

@@ -162,7 +162,7 @@ describe('a target that does not fit shows in TargetValid, and its failover chan
       await site.createFailover({ type: 'Unplanned', name: failover, machine: name });
       const refused = await site.untilOutcome(failover, 'Failed');
       expect(refused.failure).toMatchObject({ step: 'Validate', code });
-      const ready = await site.failoverHas(failover, 'Ready', 'False');
+      const ready = await site.failoverHas(failover, 'Ready', 'False', code);
       expect(ready.message).toMatch(says);
       expect(ready.message).toMatch(/Nothing was changed/);
       expect(await changesInAzure()).toEqual(changes);
