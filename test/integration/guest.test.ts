@@ -70,14 +70,14 @@ test('the root disk, with the agent on it, is copied and thawed after each barri
     { timeoutMs: 150_000 },
   );
   await source.startProbe();
-  const { barriers, errors, disks } = await world.moreBarriers(3);
+  const { barriers, errors, disks } = await world.moreBarriers(2, { timeoutMs: 120_000 });
   expect(await source.stopProbe()).toBeLessThan(FREEZE_DEADLINE_SECONDS);
   expect(barriers.maxFreezeMs).toBeGreaterThan(0);
   expect(errors).toEqual([]);
   expect(disks).toHaveLength(5);
   // The loop filesystem lies on a file, on a mapped device, on a disk; its freeze came first, or nothing would have come after.
   expect(await source.guest.run('findmnt -n -o SOURCE /run/mnt/inner')).toMatch(/^\/dev\/loop/);
-}, 240_000);
+}, 300_000);
 
 test('a point is the machine’s disks byte for byte, swap’s body apart, and boots', async () => {
   const names = ['root', 'fat', 'stack', 'fast', 'spare'];

@@ -153,7 +153,8 @@ mv /run/after-freeze.new /run/after-freeze`);
 
   /** The longest that a write to the root filesystem waited since the probe was started, in seconds. */
   async stopProbe(): Promise<number> {
-    const log = await this.guest.run(`kill $(cat /run/probe.pid); cat /run/probe.log`);
+    // A wait that has just ended is noted by the write that comes after it.
+    const log = await this.guest.run('sleep 1; kill $(cat /run/probe.pid); cat /run/probe.log');
     const times = log.split('\n').map(Number);
     return Math.max(...times.slice(1).map((time, index) => time - (times[index] ?? time)));
   }

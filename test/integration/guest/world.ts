@@ -125,7 +125,7 @@ export class World {
     condition: (status: MachineStatus) => boolean,
     options: { timeoutMs?: number } = {},
   ): Promise<MachineStatus> {
-    const deadline = performance.now() + (options.timeoutMs ?? 60_000);
+    const deadline = performance.now() + (options.timeoutMs ?? 80_000);
     for (;;) {
       const status = await this.status();
       if (status !== undefined && condition(status)) return status;
