@@ -118,9 +118,9 @@ test('an agent that is stopped while the root is frozen keeps nobody waiting pas
     `while [ ! -f /run/after-freeze.log ]; do sleep 0.1; done; sleep ${FREEZE_DEADLINE_SECONDS + 1}; echo x >/var/written`,
   );
   const waited = await source.stopProbe();
+  await source.guest.run('kill -CONT $(cat /run/agent.pid)');
   expect(waited).toBeGreaterThan(FREEZE_DEADLINE_SECONDS * 0.75);
   expect(waited).toBeLessThan(FREEZE_DEADLINE_SECONDS + SLACK_SECONDS);
-  await source.guest.run('kill -CONT $(cat /run/agent.pid)');
   const { barriers } = await world.statusWhen(
     'the barrier that was thawed early is void',
     (status) => status.barriers.lastVoid?.includes('thawed') === true,
