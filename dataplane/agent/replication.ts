@@ -27,6 +27,7 @@ import {
   PROTOCOL_VERSION_MIN,
 } from '../wire/messages.ts';
 import { Bell } from './bell.ts';
+import { HeldMachine } from './heldMachine.ts';
 import type { IdentityStore } from './identity.ts';
 import { type CaptureDeps, MachineCapture } from './machineCapture.ts';
 import type { QuietLog } from './quietLog.ts';
@@ -43,8 +44,6 @@ const IDLE_MS = 250;
 /** A pass begins when so much is dirty, or so long after the last. */
 const PASS_BYTES = 16 << 20;
 const PASS_MS = 15_000;
-/** What is on its way to the process server when the power goes must have gone before. */
-const LAST_WORDS_MS = 1_000;
 const AGENT_VERSION = '0.1.0';
 
 export interface ReplicationDeps extends Omit<CaptureDeps, 'log'> {
@@ -60,13 +59,6 @@ export interface ReplicationDeps extends Omit<CaptureDeps, 'log'> {
 }
 
 type Prepare = Message<typeof FrameType.BarrierPrepare>;
-
-/** Frozen for good, unless the failover is cancelled. */
-interface Held {
-  failover: string;
-  poweredOff: boolean;
-  mountPoints: string[];
-}
 
 /** The work at hand must wait: paused, or other disks. Not an error. */
 class Interrupted extends Error {}
@@ -86,7 +78,9 @@ export class Replication {
   #resync: Resync | undefined;
   #lastResync: EndedResync | undefined;
   #prepare: Prepare | undefined;
-  #held: Held | undefined;
+  readonly #held: HeldMachine;
+  #session: Session | undefined;
+  #saving: Promise<boolean> = Promise.resolve(true);
   #capturedLsn = 0n;
   #acknowledgedBarrierLsn = 0n;
   #cacheId: string | undefined;
@@ -101,6 +95,18 @@ export class Replication {
     this.#capture = new MachineCapture({ ...deps, log: this.#log });
     this.#bell = new Bell(deps.clock);
     this.#readRate = new ReadRate(deps.clock);
+    this.#held = new HeldMachine({
+      ...deps,
+      log: this.#log,
+      tracking: () => (this.#capture.loss === undefined ? this.#capture.tracking : undefined),
+      wanted: () => this.#configuration?.final,
+      save: () => this.#save(),
+      report: async () => {
+        if (this.#session !== undefined) await this.#sayStatus(this.#session);
+      },
+      setError: (code, message) => this.#setError(code, message),
+      clearError: (code) => this.#clearError(code),
+    });
   }
 
   /** Takes up what a former agent left, and begins to track. Call once. */
@@ -151,6 +157,7 @@ export class Replication {
 
   /** Works with a process server until the session ends; never rejects. */
   async serve(session: Session): Promise<SessionEndedError> {
+    this.#session = session;
     this.#welcome(session.welcome);
     const listening = session.listen({
       configure: (configuration) => this.#configure(configuration),
@@ -179,6 +186,7 @@ export class Replication {
       }
     }
     this.#prepare = undefined;
+    this.#session = undefined;
     if (session.ended === undefined)
       session.end({ reason: 'AgentStopping', message: 'The agent is being stopped.' });
     await reporting;
@@ -212,10 +220,7 @@ export class Replication {
       this.#capture.loss = { reason: 'AfterReboot', detail: 'the machine was restarted' };
       return;
     }
-    if (saved.held !== undefined) {
-      this.#held = saved.held;
-      this.#deps.freezer.adoptHeld(saved.held.mountPoints);
-    }
+    if (saved.held !== undefined) await this.#held.adopt(saved.held);
     if (!(await this.#capture.resume(saved.disks, saved.configuration?.disks ?? []))) return;
     if (saved.resync !== undefined)
       this.#resync = new Resync({
@@ -259,7 +264,13 @@ export class Replication {
     this.#bell.ring();
   }
 
-  async #save(): Promise<void> {
+  /** One after the other, each with what is so when its turn comes. Resolves with whether it is saved. */
+  #save(): Promise<boolean> {
+    this.#saving = this.#saving.then(() => this.#saveNow());
+    return this.#saving;
+  }
+
+  async #saveNow(): Promise<boolean> {
     const { store, machineId } = this.#deps;
     const progress = this.#resync?.progress;
     try {
@@ -270,7 +281,7 @@ export class Replication {
         acknowledgedBarrierLsn: this.#acknowledgedBarrierLsn,
         resyncToken: this.#resyncToken,
         configuration: this.#configuration,
-        held: this.#held,
+        held: this.#held.saved,
         disks: this.#capture.save(),
         resync:
           progress === undefined
@@ -284,9 +295,11 @@ export class Replication {
               },
       });
       this.#clearError('StateNotSaved');
+      return true;
     } catch (error) {
       this.#log.warn({ error }, 'State could not be saved; a restart of the agent needs a resync');
       this.#setError('StateNotSaved', errorMessage(error));
+      return false;
     }
   }
 
@@ -341,11 +354,8 @@ export class Replication {
   async #work(session: Session): Promise<void> {
     const { clock } = this.#deps;
     const nowMs = clock.monotonic();
-    if (
-      this.#held !== undefined ||
-      nowMs < this.#retryAtMs ||
-      this.#configuration?.paused === true
-    ) {
+    if (this.#held.isHeld) await this.#held.tend();
+    if (this.#held.isHeld || nowMs < this.#retryAtMs || this.#configuration?.paused === true) {
       await this.#declineBarrier(session);
       await this.#bell.wait(IDLE_MS);
       return;
@@ -373,7 +383,6 @@ export class Replication {
         };
       this.#resync = undefined;
     }
-    if (this.#held !== undefined && configuration.final === undefined) await this.#letGo();
     const { resyncToken } = configuration;
     if (resyncToken !== undefined && resyncToken !== this.#resyncToken)
       if (this.#resyncToken !== undefined || !session.welcome.resync.required)
@@ -468,13 +477,20 @@ export class Replication {
           ready: () => session.ready(request.id),
           deliver: (barrier) => this.#deliver(request.id, barrier, session),
           uploaded: (barrierLsn) => session.uploaded(barrierLsn),
+          aboutToHold: async (mountPoints) => {
+            if (request.final !== undefined)
+              await this.#held.aboutToHold(request.final, mountPoints);
+          },
           frozen: (frozen) => quietLog.setQuiet(frozen),
         },
       );
       this.#passAtMs = clock.monotonic();
       this.#log.debug({ lsn: String(lsn), freezeMs }, 'Barrier');
-      if (request.final !== undefined) await this.#stayFrozen(request.final, session);
-      else await this.#save();
+      if (request.final === undefined) await this.#save();
+      else {
+        for (const disk of this.#capture.disks) disk.dirt.allUploaded();
+        await this.#held.hold();
+      }
     } catch (error) {
       await this.#barrierFailed(request, error, session);
     }
@@ -492,6 +508,7 @@ export class Replication {
   }
 
   async #barrierFailed(request: Prepare, error: unknown, session: Session): Promise<void> {
+    if (!this.#held.isHeld) await this.#held.notHeld();
     if (error instanceof SessionEndedError) throw error;
     const code = error instanceof BarrierVoidError ? error.code : 'CaptureFailed';
     const message = errorMessage(error);
@@ -512,39 +529,6 @@ export class Replication {
       message:
         'The machine can make no barrier now: it is paused, waits for a resync, or is frozen for a failover.',
     });
-  }
-
-  // -------------------------------------------------------------------------------------------- a planned failover
-
-  async #stayFrozen(final: NonNullable<Prepare['final']>, session: Session): Promise<void> {
-    const { clock, machine } = this.#deps;
-    this.#held = {
-      failover: final.failover,
-      poweredOff: final.powerOff,
-      mountPoints: this.#deps.freezer.held(),
-    };
-    await this.#save();
-    await this.#sayStatus(session);
-    if (!final.powerOff) return;
-    await clock.sleep(LAST_WORDS_MS);
-    try {
-      await machine.powerOff();
-    } catch (error) {
-      this.#held.poweredOff = false;
-      this.#setError(
-        'PowerOffFailed',
-        `The machine could not be turned off: ${errorMessage(error)}. It stays frozen; turn it off by hand.`,
-      );
-      await this.#sayStatus(session);
-    }
-  }
-
-  async #letGo(): Promise<void> {
-    const thawed = await this.#deps.freezer.thaw({ mounts: [], swap: [] });
-    this.#held = undefined;
-    this.#deps.quietLog.setQuiet(false);
-    this.#clearError('PowerOffFailed');
-    this.#log.info({ ...thawed }, 'The failover was cancelled: the machine is thawed and goes on');
   }
 
   // ------------------------------------------------------------------------------------------------------- status
@@ -569,6 +553,7 @@ export class Replication {
   status(): Message<typeof FrameType.AgentStatus> {
     const { clock } = this.#deps;
     const resync = this.#resync?.report(clock);
+    const final = this.#held.claim;
     const sinceMs = clock.now();
     return {
       capturedLsn: this.#capturedLsn,
@@ -584,9 +569,7 @@ export class Replication {
       ...(resync === undefined ? {} : { resync }),
       ...(this.#lastResync === undefined ? {} : { lastResync: this.#lastResync }),
       ...(this.#resyncToken === undefined ? {} : { resyncToken: this.#resyncToken }),
-      ...(this.#held === undefined
-        ? {}
-        : { final: { failover: this.#held.failover, poweredOff: this.#held.poweredOff } }),
+      ...(final === undefined ? {} : { final }),
     };
   }
 

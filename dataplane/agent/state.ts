@@ -66,7 +66,13 @@ export const savedStateSchema = z.object({
     .optional(),
   /** A planned failover's last barrier is taken: these filesystems are frozen, and stay so. */
   held: z
-    .object({ failover: z.string(), poweredOff: z.boolean(), mountPoints: z.array(z.string()) })
+    .object({
+      failover: z.string(),
+      poweredOff: z.boolean(),
+      mountPoints: z.array(z.string()),
+      /** Their watchdogs were about to be called off: they may be frozen, or thawed. */
+      holding: z.boolean().optional(),
+    })
     .optional(),
   /** Empty: tracking was lost, or had not begun. */
   disks: z.array(savedDiskSchema).max(64),

@@ -69,6 +69,8 @@ export interface BarrierDeps {
   deliver: (barrier: { freezeMs: number }) => Promise<bigint>;
   /** Resolves once the barrier is durable in the vault. Rejects when the session ends. */
   uploaded: (lsn: bigint) => Promise<void>;
+  /** A final barrier is uploaded, and the watchdogs of these are about to be called off. Rejects when they must be thawed instead. */
+  aboutToHold?: (mountPoints: string[]) => Promise<void>;
   /** Between the two calls nothing may be written to any disk, by logging either. */
   frozen: (frozen: boolean) => void;
 }
@@ -279,6 +281,8 @@ class BarrierRun {
       const freezeMs = clock.monotonic() - this.#frozenAt;
       const lsn = await this.#deps.deliver({ freezeMs });
       await this.#inTime(this.#deps.uploaded(lsn), this.#frozenAt + limits.finalDeadlineMs);
+      const mountPoints = plan.mounts.filter((mount) => mount.freezable);
+      await this.#deps.aboutToHold?.(mountPoints.map((mount) => mount.mountPoint));
       const held = await freezer.hold(plan);
       if (held.void.length > 0) throw thawedEarly(held.void, limits.finalDeadlineMs);
       return { lsn, freezeMs };

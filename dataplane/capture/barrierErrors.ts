@@ -19,6 +19,8 @@ export type BarrierVoidCode =
   | 'NotAsked'
   /** A planned failover's last barrier was not uploaded before its deadline. */
   | 'FinalTimedOut'
+  /** The planned failover was cancelled before its last barrier counted. */
+  | 'FinalCancelled'
   /** A disk can't be read, or tracking was lost. */
   | 'CaptureFailed';
 

@@ -73,6 +73,13 @@ export class Dirt {
     this.#mark = 0n;
   }
 
+  /** A barrier that carried everything sent so far is durable in the vault. */
+  allUploaded(): void {
+    this.#sent.clear();
+    this.#sentBefore.clear();
+    this.#mark = 0n;
+  }
+
   /** What was sent but not uploaded may be gone. */
   sendAgain(): void {
     this.dirty.addAll(this.#onItsWay);

@@ -1,0 +1,163 @@
+/**
+ * A machine that is kept frozen behind the last barrier of a planned failover: until the failover is cancelled or the machine goes
+ * off. It says that it stands still only while that can be proven: its tracking goes on and no write was seen since. One that
+ * somebody thawed (or that writes past its frozen filesystems) is let go, and the process server asks for another last barrier.
+ *
+ * What is frozen is remembered before the watchdogs are called off, so that an agent which follows a killed one can thaw it.
+ */
+import { errorMessage } from '../../platform/errors.ts';
+import type { Clock, FilesystemFreezer, Logger, SourceMachine } from '../../platform/ports.ts';
+import { BarrierVoidError } from '../capture/barrierErrors.ts';
+import type { Tracking } from '../capture/tracking.ts';
+import type { Configuration } from '../wire/messages.ts';
+import type { QuietLog } from './quietLog.ts';
+import type { SavedState } from './state.ts';
+
+type Final = NonNullable<Configuration['final']>;
+type SavedHeld = NonNullable<SavedState['held']>;
+
+/** What is on its way to the process server when the power goes must have gone before. */
+const LAST_WORDS_MS = 1_000;
+
+export interface HeldMachineDeps {
+  freezer: FilesystemFreezer;
+  machine: SourceMachine;
+  clock: Clock;
+  quietLog: QuietLog;
+  log: Logger;
+  /** undefined while it can't be proven what was written. */
+  tracking: () => Tracking | undefined;
+  /** The planned failover that is wanted now. */
+  wanted: () => Final | undefined;
+  /** Resolves with whether the state is saved. */
+  save: () => Promise<boolean>;
+  /** Resolves when the process server has been told, and rejects when it can't be. */
+  report: () => Promise<void>;
+  setError: (code: string, message: string) => void;
+  clearError: (code: string) => void;
+}
+
+export class HeldMachine {
+  readonly #deps: HeldMachineDeps;
+  #held: SavedHeld | undefined;
+  #powerOffTried = false;
+
+  constructor(deps: HeldMachineDeps) {
+    this.#deps = deps;
+  }
+
+  get isHeld(): boolean {
+    return this.#held !== undefined && this.#held.holding !== true;
+  }
+
+  /** For a successor. */
+  get saved(): SavedHeld | undefined {
+    return this.#held;
+  }
+
+  /** What a status may say: nothing that is not so at this moment. */
+  get claim(): { failover: string; poweredOff: boolean } | undefined {
+    if (this.#held === undefined || !this.isHeld) return undefined;
+    if (this.#deps.tracking()?.dirtyBytes !== 0) return undefined;
+    return { failover: this.#held.failover, poweredOff: this.#held.poweredOff };
+  }
+
+  /** What a former agent left. One that was killed while it called the watchdogs off left nobody knows what: it is thawed. */
+  async adopt(saved: SavedHeld): Promise<void> {
+    const { freezer, quietLog, log } = this.#deps;
+    freezer.adoptHeld(saved.mountPoints);
+    if (saved.holding === true) {
+      const thawed = await freezer.thaw({ mounts: [], swap: [] });
+      log.warn({ ...thawed }, 'The former agent ended while it held the machine frozen: thawed');
+      return;
+    }
+    this.#held = saved;
+    quietLog.setQuiet(true);
+  }
+
+  /** The last moment before the watchdogs are called off. Throws BarrierVoidError when the machine must be thawed instead. */
+  async aboutToHold(final: Final, mountPoints: string[]): Promise<void> {
+    const { tracking, wanted, save } = this.#deps;
+    await tracking()?.absorb();
+    if (tracking()?.dirtyBytes !== 0)
+      throw new BarrierVoidError(
+        'WrittenWhileFrozen',
+        'The disks were written to after the last barrier had been read: somebody thawed a filesystem, or writes past it. The barrier is tried again later.',
+      );
+    if (wanted()?.failover !== final.failover)
+      throw new BarrierVoidError('FinalCancelled', `Failover ${final.failover} was cancelled.`);
+    const { failover, powerOff } = final;
+    this.#held = { failover, poweredOff: powerOff, mountPoints, holding: true };
+    if (!(await save()))
+      throw new BarrierVoidError(
+        'CaptureFailed',
+        "The agent can't save that the machine stays frozen, so nobody could thaw it later: see its error StateNotSaved.",
+      );
+  }
+
+  /** It was thawed instead. */
+  async notHeld(): Promise<void> {
+    if (this.#held === undefined) return;
+    this.#held = undefined;
+    await this.#deps.save();
+  }
+
+  /** The watchdogs are gone: only we, or a successor, thaw it. */
+  async hold(): Promise<void> {
+    if (this.#held === undefined) return;
+    const { failover, poweredOff } = this.#held;
+    this.#held = { failover, poweredOff, mountPoints: this.#deps.freezer.held() };
+    this.#powerOffTried = false;
+    await this.#deps.save();
+    await this.#deps.report();
+  }
+
+  /** Called again and again while it is held and a process server listens. Throws TrackingLostError; rejects when the session ends. */
+  async tend(): Promise<void> {
+    const { tracking, wanted } = this.#deps;
+    const held = this.#held;
+    if (held === undefined) return;
+    if (wanted()?.failover !== held.failover) {
+      await this.#thaw('The failover was cancelled: the machine is thawed and goes on');
+      return;
+    }
+    await tracking()?.absorb();
+    if ((tracking()?.dirtyBytes ?? 0) > 0) {
+      // Said first: nobody may believe in a frozen machine any longer.
+      await this.#deps.report();
+      await this.#thaw('The machine was written to while it was held frozen: it goes on');
+      return;
+    }
+    if (held.poweredOff && !this.#powerOffTried && this.claim !== undefined)
+      await this.#powerOff(held);
+  }
+
+  async #powerOff(held: SavedHeld): Promise<void> {
+    const { clock, machine, wanted } = this.#deps;
+    await this.#deps.report();
+    await clock.sleep(LAST_WORDS_MS);
+    if (wanted()?.failover !== held.failover || this.claim === undefined) return;
+    this.#powerOffTried = true;
+    try {
+      await machine.powerOff();
+    } catch (error) {
+      this.#held = { ...held, poweredOff: false };
+      this.#deps.setError(
+        'PowerOffFailed',
+        `The machine could not be turned off: ${errorMessage(error)}. It stays frozen; turn it off by hand.`,
+      );
+      await this.#deps.save();
+      await this.#deps.report();
+    }
+  }
+
+  async #thaw(why: string): Promise<void> {
+    const { freezer, quietLog, log } = this.#deps;
+    const thawed = await freezer.thaw({ mounts: [], swap: [] });
+    this.#held = undefined;
+    quietLog.setQuiet(false);
+    this.#deps.clearError('PowerOffFailed');
+    log.info({ ...thawed }, why);
+    await this.#deps.save();
+  }
+}
