@@ -62,6 +62,7 @@ async function agentLink(port: number): Promise<CuttableProxy> {
 
 /** The final barrier's journal, and the point that is made of it, are the source's disks as they stay frozen. */
 async function expectSourceRecovered(disks: readonly SourceDisk[], processServer = 'ps1') {
+  await site.machine.stopWorkload();
   const status = await site.finalBarrier(disks, {
     processServer,
     writerEpoch: (await site.status(processServer))?.writerEpoch ?? 1,
@@ -194,3 +195,275 @@ test('one write that the tracer did not see ends the run in ResyncRequired(Track
   expect(ended).toBeGreaterThan(begun);
   expect(kinds.slice(begun, ended)).not.toContain(RecordKind.Barrier);
 });
+
+describe('while a real agent has the disks frozen for a barrier', () => {
+  /**
+   * Two disks, and an `fsfreeze` that takes its time, as one does that has much to write back: when it is asked to freeze the second
+   * filesystem, the first is frozen. Resolves then.
+   */
+  async function frozenAgent() {
+    const disks = [site.disk('one', 64 * MIB), site.disk('two', 64 * MIB)];
+    const mounts = disks.map(({ device }) => site.machine.mount(device));
+    const asked = path.join(site.directory, 'freezes');
+    const tools = path.join(site.directory, 'tools');
+    sh(
+      `mkdir ${tools}; touch ${asked}; printf '#!/bin/sh\\n[ "$1" = -f ] && { echo $2 >> ${asked}; sleep 0.6; }\\nexec ${sh('command -v fsfreeze')} "$@"\\n' > ${tools}/fsfreeze; chmod +x ${tools}/fsfreeze`,
+    );
+    await site.startServer();
+    await site.assign(disks);
+    const agent = await site.startAgent({ path: tools });
+    await site.nextBarrier();
+    const counter = startCounter(mounts.map((mount) => `${mount}/counter`));
+    site.machine.onCleanUp(counter.end);
+    const freezes = () => readFileSync(asked, 'utf8').split('\n').length - 1;
+    const before = freezes();
+    await until(() => freezes() > before && freezes() % 2 === 0, 'a second disk is being frozen');
+    return { agent, counter, disks };
+  }
+
+  test('its death lets other programs write on within the deadline', async () => {
+    const { agent, counter } = await frozenAgent();
+    await agent.kill('SIGKILL');
+    await systemClock.sleep(4_000);
+    const { slowest, count } = await counter.stop();
+    expect(slowest).toBeGreaterThan(200);
+    expect(slowest).toBeLessThan(3_000);
+    expect(count).toBeGreaterThan(10);
+  });
+
+  test('its being stopped lets other programs write on within the deadline', async () => {
+    const { agent, counter, disks } = await frozenAgent();
+    agent.stop();
+    await systemClock.sleep(6_000);
+    const { slowest, count } = await counter.stop();
+    expect(slowest).toBeGreaterThan(200);
+    expect(slowest).toBeLessThan(4_000);
+    expect(count).toBeGreaterThan(10);
+    // And what the next agent makes of it is right.
+    await agent.kill('SIGKILL');
+    await site.startAgent();
+    await expectSourceRecovered(disks);
+  });
+});
+
+test('of two process servers that both believe they own a machine one is fenced, and the points are right', async () => {
+  const disk = site.disk('owned', 96 * MIB);
+  const mount = site.machine.mount(disk.device);
+  const link = await vaultLink();
+  const [one, two] = [
+    await site.startServer({
+      name: 'ps1',
+      connectionString: throughProxy(azurite.connectionString, link),
+    }),
+    await site.startServer({ name: 'ps2' }),
+  ];
+  const [nearOne, nearTwo] = [await agentLink(await one.port()), await agentLink(await two.port())];
+  nearTwo.cut();
+  await site.assign([disk], { processServer: 'ps1' });
+  await site.startAgent({ ports: [nearOne.port, nearTwo.port] });
+  await site.nextBarrier({ processServer: 'ps1' });
+
+  // The first one's uploads hang: what it acknowledges from now on is in its cache alone.
+  link.decide = ({ method, url }) =>
+    method === 'PUT' && url.includes('/journal/') ? 'dropRequest' : 'pass';
+  sh(`dd if=/dev/urandom of=${mount}/lost bs=1M count=4 oflag=direct status=none`);
+  await site.statusWhen('the first has a backlog', ({ backlog }) => backlog.cacheBytes > 4 * MIB, {
+    processServer: 'ps1',
+  });
+  await site.assign([disk], { processServer: 'ps2', writerEpoch: 2 });
+  nearTwo.restore();
+  nearOne.cut();
+  await site.nextBarrier({ processServer: 'ps2' });
+  expect((await site.status('ps1'))?.fenced).toBeUndefined();
+
+  link.decide = () => 'pass';
+  const fenced = await site.statusWhen(
+    'the first is fenced',
+    (status) => status.fenced !== undefined,
+    { processServer: 'ps1' },
+  );
+  expect(fenced.fenced).toEqual({ by: 'HigherEpoch' });
+  sh(`dd if=/dev/urandom of=${mount}/after bs=1M count=2 oflag=direct status=none`);
+  await expectSourceRecovered([disk], 'ps2');
+});
+
+test('a process server that is killed and whose cache is gone costs the dirt since the vault’s last barrier, not a resync', async () => {
+  const disk = site.disk('kept', 128 * MIB);
+  const mount = site.machine.mount(disk.device);
+  noise(`${mount}/before`, 48);
+  const server = await site.startServer();
+  const way = { host: '127.0.0.1', port: await server.port() };
+  const link = await CuttableProxy.to(way);
+  proxies.push(link);
+  await site.assign([disk]);
+  const agent = await site.startAgent({ ports: [link.port] });
+  await site.nextBarrier();
+  const bytesBefore = await journalBytes();
+  expect(bytesBefore).toBeGreaterThan(48 * MIB);
+
+  link.cut();
+  await server.kill('SIGKILL');
+  await rm(site.cacheOf('ps1'), { recursive: true });
+  noise(`${mount}/after`, 4);
+  const again = await site.startServer();
+  way.port = await again.port();
+  link.restore();
+  await site.assign([disk]);
+  await site.nextBarrier();
+  expect((await journalBytes()) - bytesBefore).toBeLessThan(24 * MIB);
+  expect(agent.log.filter(({ msg }) => msg === 'A resync begins')).toHaveLength(1);
+  await expectSourceRecovered([disk]);
+});
+
+test.each(['SIGTERM', 'SIGKILL'] as const)(
+  'an agent that ends by %s on a quiet machine leaves tracking to the next one, without a resync',
+  async (signal) => {
+    const disk = site.disk('quiet', 64 * MIB);
+    const mount = site.machine.mount(disk.device);
+    noise(`${mount}/before`, 16);
+    sh(`sync -f ${mount}`);
+    await site.startServer();
+    await site.assign([disk]);
+    const first = await site.startAgent();
+    await site.nextBarrier();
+    await site.nextBarrier();
+    await first.kill(signal);
+    const bytes = await journalBytes();
+    noise(`${mount}/while-nobody-looks`, 2);
+    const second = await site.startAgent();
+    await second.logged('Tracking goes on where the last agent left it');
+    await site.nextBarrier();
+    expect(second.log.some(({ msg }) => msg === 'A resync begins')).toBe(false);
+    expect((await journalBytes()) - bytes).toBeLessThan(12 * MIB);
+    await expectSourceRecovered([disk]);
+  },
+);
+
+const SPARSE_GIB = process.env.FARSHORE_EXHAUSTIVE === '1' ? 1024 : 64;
+const SPARSE_DATA_MIB = process.env.FARSHORE_EXHAUSTIVE === '1' ? 1024 : 64;
+
+test(`a sparse disk of ${SPARSE_GIB} GiB with ${SPARSE_DATA_MIB} MiB of data is read once, sends its data alone and takes no room for what is empty`, {
+  timeout: 300_000 * (SPARSE_GIB / 64),
+}, async () => {
+  const disk = site.disk('sparse', SPARSE_GIB * 1024 * MIB);
+  for (let piece = 0; piece < 8; piece += 1)
+    sh(
+      `dd if=/dev/urandom of=${disk.device} bs=1M count=${SPARSE_DATA_MIB / 8} seek=${piece * (SPARSE_GIB / 8) * 1024} oflag=direct status=none`,
+    );
+  const server = await site.startServer();
+  await site.assign([disk]);
+  const readBefore = sectorsRead(disk);
+  const agent = await site.startAgent();
+  const ended = await site.statusWhen(
+    'the initial replication has ended',
+    ({ lastResync, uploadedBarrier }) => lastResync !== undefined && uploadedBarrier !== undefined,
+    { withinMs: 240_000 * (SPARSE_GIB / 64) },
+  );
+  const read = (sectorsRead(disk) - readBefore) * 512;
+  expect(read).toBeGreaterThanOrEqual(disk.sizeBytes);
+  expect(read).toBeLessThan(disk.sizeBytes * 1.01);
+  const data = SPARSE_DATA_MIB * MIB;
+  expect(ended.lastResync?.bytesSent).toBeGreaterThanOrEqual(data);
+  expect(ended.lastResync?.bytesSent).toBeLessThan(data * 1.05);
+  const journal = await journalBytes();
+  expect(journal).toBeLessThan(data * 1.05);
+  // Beside the log of the data itself (it is removed when uploaded): hashes of the data, bitmaps, states.
+  const kept = diskUsage(site.cacheOf('ps1')) + diskUsage(path.join(site.directory, 'run'));
+  expect(kept).toBeLessThan(data * 1.1 + 16 * MIB);
+  expect(diskUsage(path.join(site.directory, 'run'))).toBeLessThan(4 * MIB);
+  expect(sh(`du -k --exclude=log ${site.cacheOf('ps1')} | tail -1 | cut -f1`)).toSatisfy(
+    (kib: string) => Number(kib) < 8 * 1024,
+  );
+  expect(peakMib(server.pid)).toBeLessThan(400);
+  expect(peakMib(agent.pid)).toBeLessThan(400);
+});
+
+test('a pre-hook that never ends costs the application-consistent point alone, and the post-hooks run', async () => {
+  const disk = site.disk('hooked', 48 * MIB);
+  const hooks = path.join(site.directory, 'hooks');
+  sh(
+    `mkdir ${hooks}; printf '#!/bin/sh\\necho $1 >> ${hooks}.log\\n' > ${hooks}/10-app; printf '#!/bin/sh\\n[ $1 = post ] || sleep 600\\n' > ${hooks}/20-hangs; chmod +x ${hooks}/*`,
+  );
+  await site.startServer();
+  const policy = {
+    crashConsistentSeconds: 1,
+    appConsistentSeconds: 2,
+    hooks: { directory: hooks, timeoutSeconds: 1 },
+  };
+  await site.assign([disk], { policy });
+  await site.startAgent();
+  const told = await site.statusWhen(
+    'a barrier is void for its hook',
+    ({ barriers }) => barriers.lastVoid?.includes('20-hangs') === true,
+  );
+  expect(told.barriers.lastVoid).toContain('HookFailed');
+  const next = await site.nextBarrier();
+  expect(next.uploadedAppBarrier).toBeUndefined();
+  expect(next.uploadedBarrier?.consistency).toBe('Crash');
+  const seen = readFileSync(`${hooks}.log`, 'utf8').split('\n');
+  expect(seen.slice(0, 2)).toEqual(['pre', 'post']);
+  expect((await site.makePoints([disk])).every(({ consistency }) => consistency === 'Crash')).toBe(
+    true,
+  );
+});
+
+test('points of a machine with two disks hold both as they were at one moment', async () => {
+  const disks = [site.disk('left', 48 * MIB), site.disk('right', 48 * MIB)];
+  const mounts = disks.map(({ device }) => site.machine.mount(device));
+  const counter = startCounter(mounts.map((mount) => `${mount}/counter`));
+  site.machine.onCleanUp(counter.end);
+  await site.startServer();
+  await site.assign(disks);
+  await site.startAgent();
+  for (let barrier = 0; barrier < 4; barrier += 1) await site.nextBarrier();
+  await counter.stop();
+  const points = await site.makePoints(disks);
+  expect(points.length).toBeGreaterThanOrEqual(3);
+  const reached: number[] = [];
+  for (const point of points.slice(-3)) {
+    const images = await site.download(point, String(point.lsn));
+    const [left = 0, right = 0] = images.map(lastCount);
+    // The left one is written first.
+    expect([0, 1]).toContain(left - right);
+    reached.push(left);
+  }
+  expect(new Set(reached).size).toBe(reached.length);
+  expect(Math.min(...reached)).toBeGreaterThan(0);
+});
+
+/** The last number that a counter wrote to the file system in an image. */
+function lastCount(image: string): number {
+  const mount = `${image}.mnt`;
+  sh(`mkdir ${mount}; mount -o ro,loop ${image} ${mount}`);
+  try {
+    return Number(readFileSync(`${mount}/counter`, 'utf8').trimEnd().split('\n').at(-1));
+  } finally {
+    sh(`umount ${mount}`);
+  }
+}
+
+async function journalBytes(): Promise<number> {
+  let bytes = 0;
+  for await (const { size } of site.stores.objects.list(`journal/${site.machineId}/`))
+    bytes += size;
+  return bytes;
+}
+
+function sectorsRead(disk: SourceDisk): number {
+  const stat = readFileSync(`/sys/block/${path.basename(disk.device)}/stat`, 'utf8');
+  return Number(stat.trim().split(/\s+/)[2]);
+}
+
+function diskUsage(directory: string): number {
+  return Number(sh(`du -sk ${directory} | cut -f1`)) * 1024;
+}
+
+function peakMib(pid: number): number {
+  const kib = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+  return Number(kib) / 1024;
+}
+
+async function until(holds: () => boolean, what: string): Promise<void> {
+  for (const deadline = performance.now() + 60_000; !holds(); await systemClock.sleep(5))
+    if (performance.now() > deadline) throw new Error(`never came true: ${what}`);
+}

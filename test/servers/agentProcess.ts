@@ -12,13 +12,17 @@ export class AgentProcess {
   readonly exited: Promise<number | undefined>;
   readonly #child: ChildProcess;
 
-  /** `args`: as on its command line; `nodeOptions`: Node's own. */
-  constructor(args: readonly string[], options: { nodeOptions?: readonly string[] } = {}) {
-    const { nodeOptions = [] } = options;
+  /** `args`: as on its command line; `nodeOptions`: Node's own; `path`: in front of PATH. */
+  constructor(
+    args: readonly string[],
+    options: { nodeOptions?: readonly string[]; path?: string } = {},
+  ) {
+    const { nodeOptions = [], path: before } = options;
+    const PATH = before === undefined ? process.env.PATH : `${before}:${process.env.PATH}`;
     this.#child = spawn(
       process.execPath,
       [...nodeOptions, PROGRAM, '--log-level', 'debug', ...args],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
+      { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, PATH } },
     );
     this.exited = once(this.#child, 'exit').then(([code]) => code ?? undefined);
     const { stderr } = this.#child;
