@@ -162,6 +162,51 @@ describe('a failover', () => {
     site.expectDisksOf(1);
   });
 
+  test('planned, whose source wrote on behind its last barrier: brings up nothing, and lets it go on', async () => {
+    const site = await makeSite();
+    site.machine.scribble();
+    await site.machine.barrier();
+    await site.sourceDelivers('first', { afterMs: 20_000, goesOn: true });
+    const document = await site.run({ type: 'Planned', powerOffSource: true });
+    expect(document.failure).toMatchObject({ step: 'SealJournal', code: 'SourceWentOn' });
+    expect(document.failure?.message).toContain('create a new Planned Failover');
+    expect(site.compute.creates).toEqual([]);
+    const catalog = await site.catalog();
+    expect(catalog).toMatchObject({ activeSide: 'Source' });
+    expect(catalog.activeFailover).toBeUndefined();
+    expect(catalog.finalSync).toBeUndefined();
+    expect(catalog.writerEpoch).toBeGreaterThan(document.seal?.writerEpoch ?? 0);
+  });
+
+  test('planned, whose source is thawed before the journal is sealed: nothing is sealed, and it goes on', async () => {
+    const site = await makeSite();
+    site.machine.scribble();
+    await site.machine.barrier();
+    await site.sourceDelivers('first', { afterMs: 20_000 });
+    const document = await site.run(
+      { type: 'Planned', powerOffSource: true },
+      'first',
+      ({ finalBarrier }) => {
+        if (finalBarrier !== undefined) void site.sourceRunsAgain();
+      },
+    );
+    expect(document.failure).toMatchObject({ step: 'SealJournal', code: 'SourceWentOn' });
+    expect(document.seal).toBeUndefined();
+    expect(await site.catalog()).toMatchObject({ activeSide: 'Source', writerEpoch: 1 });
+  });
+
+  test('planned, whose source stays on: believes that it is frozen only while its process server says so', async () => {
+    const site = await makeSite();
+    site.machine.scribble();
+    await site.machine.barrier();
+    await site.sourceDelivers('first', { afterMs: 20_000, frozen: { heartbeats: 1 } });
+    const document = await site.run({ type: 'Planned', powerOffSource: false });
+    expect(document.failure).toMatchObject({ step: 'FinalSync', code: 'FinalSyncTimedOut' });
+    await site.sourceDelivers('second', { afterMs: 20_000, frozen: { heartbeats: 20 } });
+    const second = await site.run({ type: 'Planned', powerOffSource: false }, 'second');
+    expect(second).toMatchObject({ outcome: 'FailedOver', finalBarrier: { poweredOff: false } });
+  });
+
   test('planned, whose source never answers: lets it go on and says to choose Unplanned', async () => {
     const site = await makeSite();
     site.machine.scribble();
@@ -354,7 +399,16 @@ async function makeSite() {
       return found.document;
     },
     /** Stands in for agent and process server: some time after they are asked, the last barrier is in the vault. */
-    sourceDelivers: async (failover: string, options: { afterMs: number }) => {
+    sourceDelivers: async (
+      failover: string,
+      options: {
+        afterMs: number;
+        /** It writes on behind its last barrier, and that is in the vault too. */
+        goesOn?: boolean;
+        /** It stays on, and its process server is heard of no more after this. */
+        frozen?: { heartbeats: number };
+      },
+    ) => {
       void (async () => {
         while (
           (await new Catalog({ store: objects }).read(machine.machineId))?.document.finalSync ===
@@ -364,16 +418,37 @@ async function makeSite() {
         await clock.sleep(options.afterMs);
         machine.scribble();
         const { lsn } = await machine.barrier();
-        const final = { failover, lsn, poweredOff: true };
-        await objects.put(
-          vaultLayout.processServerStatus('ps-1'),
-          encodeDocument(processServerStatusSchema, statusWith(machine, final)),
-        );
+        if (options.goesOn) {
+          machine.scribble();
+          await machine.barrier();
+        }
+        const final = { failover, lsn, poweredOff: options.frozen === undefined };
+        for (let beat = 0; beat < (options.frozen?.heartbeats ?? 1); beat += 1) {
+          await objects.put(
+            vaultLayout.processServerStatus('ps-1'),
+            encodeDocument(processServerStatusSchema, {
+              ...statusWith(machine, final),
+              heartbeatMs: beat,
+            }),
+          );
+          await clock.sleep(5_000);
+        }
       })();
     },
-    run: async (request: Partial<FailoverRequest>, name = 'first'): Promise<FailoverDocument> => {
+    /** Its process server says of it what it says of any machine. */
+    sourceRunsAgain: async () => {
+      await objects.put(
+        vaultLayout.processServerStatus('ps-1'),
+        encodeDocument(processServerStatusSchema, statusWith(machine, undefined)),
+      );
+    },
+    run: async (
+      request: Partial<FailoverRequest>,
+      name = 'first',
+      onChange: (document: FailoverDocument) => void = () => undefined,
+    ): Promise<FailoverDocument> => {
       await accept(request, name);
-      return await drive(runFailover(name, depsOf(worldly), { signal: never }));
+      return await drive(runFailover(name, depsOf(worldly), { signal: never, onChange }));
     },
     flipByteOfSegment: async (sequence: number): Promise<void> => {
       const key = vaultLayout.segment(machine.machineId, sequence);

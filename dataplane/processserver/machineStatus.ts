@@ -73,8 +73,9 @@ function finalBarrier({
 }: MachineFacts): MachineStatus['finalBarrier'] {
   const final = record?.final;
   if (final === undefined || final.failover !== assignment.finalSync?.failover) return undefined;
-  if (final.poweredOff === undefined || final.lsn > (positions?.uploadedLsn ?? 0n))
-    return undefined;
+  if (final.poweredOff === undefined) return undefined;
+  // The agent had heard of its upload; while the journal is being opened we have no better word.
+  if (positions !== undefined && final.lsn > positions.uploadedLsn) return undefined;
   // Frozen machines can be thawed by anybody.
   if (!final.poweredOff && !connected) return undefined;
   return { failover: final.failover, lsn: final.lsn, poweredOff: final.poweredOff };

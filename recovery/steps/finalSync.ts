@@ -1,7 +1,12 @@
 import { readDocument } from '../../vault/documentStore.ts';
-import { processServerStatusSchema } from '../../vault/documents.ts';
+import {
+  type CatalogDocument,
+  type MachineStatus,
+  processServerStatusSchema,
+} from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import type { StepRun } from '../context.ts';
+import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { RecoveryDeps, StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { requestFinalSync } from './catalog.ts';
 
@@ -20,19 +25,20 @@ export const finalSync: StepRun = async ({ deps, entry, signal }) => {
     );
   const since =
     document.steps.find((step) => step.name === 'FinalSync')?.startedAt ?? deps.clock.now();
+  let firstHeardMs: number | undefined;
   for (;;) {
-    const status = await readDocument({
-      store: deps.objects,
-      key: vaultLayout.processServerStatus(processServer),
-      schema: processServerStatusSchema,
-    });
-    const machine = status?.document.machines.find((one) => one.machineId === catalog.machineId);
+    const { heartbeatMs, machine } = await reportOf(deps, { ...catalog, processServer });
     const final = machine?.finalBarrier;
     const arrived = final?.failover === document.name;
-    if (arrived && (final.poweredOff || !document.request.powerOffSource)) {
-      await entry.update({ finalBarrier: { lsn: final.lsn, poweredOff: final.poweredOff } });
-      const state = final.poweredOff ? 'powered off' : 'frozen';
-      return `The source is ${state}; its last barrier, LSN ${final.lsn}, is in the vault.`;
+    if (!arrived) firstHeardMs = undefined;
+    else if (final.poweredOff || !document.request.powerOffSource) {
+      firstHeardMs ??= heartbeatMs;
+      // A frozen machine can be thawed by anybody: what is believed must be news, not the last words of a dead process server.
+      if (final.poweredOff || heartbeatMs !== firstHeardMs) {
+        await entry.update({ finalBarrier: { lsn: final.lsn, poweredOff: final.poweredOff } });
+        const state = final.poweredOff ? 'powered off' : 'frozen';
+        return `The source is ${state}; its last barrier, LSN ${final.lsn}, is in the vault.`;
+      }
     }
     if (deps.clock.now() - since > LONGEST_MS)
       throw new FailoverFatal(
@@ -42,3 +48,31 @@ export const finalSync: StepRun = async ({ deps, entry, signal }) => {
     await deps.clock.sleep(deps.pollMs, signal);
   }
 };
+
+/** Whether the source, as far as its process server knows, still stands behind its last barrier. Asked before the journal is sealed. */
+export async function standsStill(
+  deps: Pick<RecoveryDeps, 'objects'>,
+  options: { document: FailoverDocument; catalog: CatalogDocument },
+): Promise<boolean> {
+  const { document, catalog } = options;
+  const { processServer } = catalog;
+  if (processServer === undefined) return false;
+  const { machine } = await reportOf(deps, { ...catalog, processServer });
+  const final = machine?.finalBarrier;
+  return final?.failover === document.name && final.lsn === document.finalBarrier?.lsn;
+}
+
+async function reportOf(
+  deps: Pick<RecoveryDeps, 'objects'>,
+  of: { machineId: string; processServer: string },
+): Promise<{ heartbeatMs: number | undefined; machine: MachineStatus | undefined }> {
+  const status = await readDocument({
+    store: deps.objects,
+    key: vaultLayout.processServerStatus(of.processServer),
+    schema: processServerStatusSchema,
+  });
+  return {
+    heartbeatMs: status?.document.heartbeatMs,
+    machine: status?.document.machines.find((one) => one.machineId === of.machineId),
+  };
+}

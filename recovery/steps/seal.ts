@@ -1,15 +1,23 @@
 import { ChainError } from '../../dataplane/journal/chain.ts';
 import { sealJournal as sealInVault } from '../../dataplane/journal/claim.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
-import type { StepRun } from '../context.ts';
+import { Catalog } from '../../vault/catalog.ts';
+import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { RecoveryDeps, StepContext, StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { takeSide } from './catalog.ts';
+import { standsStill } from './finalSync.ts';
+
+/** A process server that starts again, or hears nothing of a frozen machine for a moment, says nothing of it meanwhile. */
+const UNSURE_MS = 120_000;
 
 /**
  * Ends the source's journal: whatever still writes it finds out at its next segment and stops. From here on the machine's disks are
  * written by Azure's side alone.
  */
-export const sealJournal: StepRun = async ({ deps, entry, signal }) => {
+export const sealJournal: StepRun = async (context) => {
+  const { deps, entry, signal } = context;
+  await requireStandstill(deps, context);
   const catalog = await takeSide(deps, entry.document);
   try {
     const { position, failover } = await sealInVault(
@@ -29,6 +37,7 @@ export const sealJournal: StepRun = async ({ deps, entry, signal }) => {
         lastLsn: position.lsn,
       },
     });
+    requireNothingAfter(entry.document, position.lsn);
     const by = failover === entry.document.name ? '' : ` (by failover ${failover} already)`;
     return `The journal is sealed at LSN ${position.lsn}${by}.`;
   } catch (error) {
@@ -37,3 +46,33 @@ export const sealJournal: StepRun = async ({ deps, entry, signal }) => {
     throw error;
   }
 };
+
+/** Planned: between its last barrier and the seal the source may have been thawed, or turned on again. */
+async function requireStandstill(deps: RecoveryDeps, context: StepContext): Promise<void> {
+  const { document } = context.entry;
+  if (document.finalBarrier === undefined) return;
+  const until = deps.clock.now() + UNSURE_MS;
+  for (;;) {
+    const catalog = await new Catalog({ store: deps.objects }).read(document.request.machineId);
+    // From then on its process server is not told of the machine any more, and tells nothing of it.
+    if (catalog === undefined || catalog.document.activeSide === 'Azure') return;
+    if (await standsStill(deps, { document, catalog: catalog.document })) return;
+    if (deps.clock.now() > until)
+      throw wentOn(document, 'its process server does not say any more that it stands still');
+    await deps.clock.sleep(deps.pollMs, context.signal);
+  }
+}
+
+/** Nothing was journaled behind the last barrier: the journal itself says so, and after the seal nothing can be. */
+function requireNothingAfter(document: FailoverDocument, lastLsn: bigint): void {
+  const { finalBarrier } = document;
+  if (finalBarrier !== undefined && lastLsn !== finalBarrier.lsn)
+    throw wentOn(document, `its journal ends at LSN ${lastLsn}`);
+}
+
+function wentOn(document: FailoverDocument, evidence: string): FailoverFatal {
+  return new FailoverFatal(
+    'SourceWentOn',
+    `Machine ${document.request.machineName} was not kept frozen behind its last barrier, LSN ${document.finalBarrier?.lsn}: ${evidence}. Bringing that barrier up would lose what was written since, so nothing was started in Azure and the source goes on. Leave its filesystems frozen (or it turned off) and create a new Planned Failover.`,
+  );
+}
