@@ -1,7 +1,12 @@
 /** catalog/<machineId>.json: what a recovery must know of a machine when nothing else is left. */
 import type { ObjectStore } from '../platform/ports.ts';
 import { createDocument, readDocument, updateDocument, type Versioned } from './documentStore.ts';
-import { type CatalogDocument, catalogDocumentSchema, machineIdSchema } from './documents.ts';
+import {
+  type CatalogDocument,
+  catalogDocumentSchema,
+  machineIdSchema,
+  VaultDocumentError,
+} from './documents.ts';
 import { vaultLayout } from './layout.ts';
 
 export class Catalog {
@@ -12,11 +17,10 @@ export class Catalog {
   }
 
   async read(machineId: string): Promise<Versioned<CatalogDocument> | undefined> {
-    return await readDocument({
-      store: this.#store,
-      key: vaultLayout.catalog(machineId),
-      schema: catalogDocumentSchema,
-    });
+    const key = vaultLayout.catalog(machineId);
+    const found = await readDocument({ store: this.#store, key, schema: catalogDocumentSchema });
+    if (found !== undefined) requireOf(found.document, machineId);
+    return found;
   }
 
   /** `exists` carries what is there, which may be this caller's own of a try whose answer was lost. */
@@ -42,7 +46,7 @@ export class Catalog {
       store: this.#store,
       key: vaultLayout.catalog(machineId),
       schema: catalogDocumentSchema,
-      change,
+      change: (current) => change(requireOf(current, machineId)),
     });
   }
 
@@ -66,4 +70,13 @@ export class Catalog {
     const removed = await this.#store.remove(vaultLayout.catalog(machineId));
     return removed === 'removed' ? 'removed' : 'missing';
   }
+}
+
+/** What was copied from another machine's place would have this one recovered from that one's disks. */
+function requireOf(document: CatalogDocument, machineId: string): CatalogDocument {
+  if (document.machineId === machineId) return document;
+  throw new VaultDocumentError(
+    vaultLayout.catalog(machineId),
+    `it is of machine ${document.machineId}`,
+  );
 }

@@ -28,7 +28,8 @@ const base64 = z.base64url();
 /** Kubernetes object names, and names of disks. */
 export const dnsLabel = z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/);
 export const objectName = z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/);
-const timeMs = z.number().int().nonnegative();
+/** What a Date can hold: anything else would throw where it is shown. */
+const timeMs = z.number().int().nonnegative().max(8_640_000_000_000_000);
 
 /** 16 random bytes, made at enrolment; never derived from hardware. */
 export const machineIdSchema = hex(16);

@@ -13,10 +13,12 @@ import {
   lsnText,
   machineIdSchema,
   objectName,
+  VaultDocumentError,
 } from './documents.ts';
 import { vaultLayout } from './layout.ts';
 
-const timeMs = z.number().int().nonnegative();
+/** What a Date can hold: anything else would throw where it is shown. */
+const timeMs = z.number().int().nonnegative().max(8_640_000_000_000_000);
 const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
 
 /** What to build in Azure: resolved from ProtectedVM and RecoveryVault when the failover is accepted, never re-read after. */
@@ -199,6 +201,8 @@ export class LedgerEntry {
     const stored = await objects.get(key);
     if (stored === undefined) return undefined;
     const document = decodeDocument(failoverDocumentSchema, key, stored.body);
+    if (document.name !== name)
+      throw new VaultDocumentError(key, `it is of failover ${document.name}`);
     return new LedgerEntry(objects, { key, etag: stored.etag, document });
   }
 

@@ -4,7 +4,7 @@
  */
 import type { z } from 'zod';
 import { errorMessage } from '../../platform/errors.ts';
-import type { Clock, Logger, ObjectInfo, ObjectStore } from '../../platform/ports.ts';
+import type { Clock, Logger, ObjectInfo, ObjectStore, StoredObject } from '../../platform/ports.ts';
 import {
   type ApplierStatus,
   applierStatusSchema,
@@ -18,12 +18,15 @@ import {
   processServerStatusSchema,
   type Registration,
   registrationSchema,
+  VaultDocumentError,
 } from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 
 /** More requests than this wait unanswered only when somebody floods the vault: the rest is looked at later. */
 const PENDING_ENROLMENTS_MAX = 500;
 const DOCUMENTS_MAX = 10_000;
+/** A process server's status with its 2,000 machines has about 4 MB. */
+const DOCUMENT_BYTES_MAX = 16 << 20;
 /** Answered requests stay for a while, so that a lost answer can be fetched again. */
 const ENROLMENT_KEPT_MS = 24 * 3_600_000;
 
@@ -44,6 +47,8 @@ export type OfferedDisk = NonNullable<EnrolmentRequest['disks']>[number];
 
 interface Held<T> {
   etag: string;
+  /** When it was written, by the vault's clock. */
+  writtenMs: number;
   value: T;
 }
 
@@ -59,7 +64,7 @@ export class VaultObservation {
   readonly #offered = new Map<string, OfferedDisk[]>();
   readonly #refused = new Map<string, string>();
   #pending: PendingEnrolment[] = [];
-  #answered: { key: string; etag: string }[] = [];
+  #old: { key: string; etag: string }[] = [];
   #clockOffsetMs = 0;
   #observedAt: number | undefined;
 
@@ -87,6 +92,11 @@ export class VaultObservation {
     return this.#statuses.get(vaultLayout.processServerStatus(name))?.value;
   }
 
+  /** When a process server's status was written, by the vault's clock, whatever its own says. */
+  reportedMs(name: string): number | undefined {
+    return this.#statuses.get(vaultLayout.processServerStatus(name))?.writtenMs;
+  }
+
   appliers(): ApplierStatus[] {
     return [...this.#appliers.values()].map((held) => held.value);
   }
@@ -107,7 +117,9 @@ export class VaultObservation {
 
   /** A machine's entry; undefined when there is none, or none that can be read. */
   catalog(machineId: string): CatalogDocument | undefined {
-    return this.#catalog.get(vaultLayout.catalog(machineId))?.value;
+    const found = this.#catalog.get(vaultLayout.catalog(machineId))?.value;
+    // Copied from another machine's place, it says nothing of this one.
+    return found?.machineId === machineId ? found : undefined;
   }
 
   catalogs(): CatalogDocument[] {
@@ -122,13 +134,17 @@ export class VaultObservation {
   /** What we have just written is known at once, not at the next reading. */
   noteCatalog(written: { document: CatalogDocument; etag: string }): void {
     const key = vaultLayout.catalog(written.document.machineId);
-    this.#catalog.set(key, { etag: written.etag, value: written.document });
+    this.#catalog.set(key, {
+      etag: written.etag,
+      writtenMs: this.vaultNow(),
+      value: written.document,
+    });
   }
 
   noteRegistration(registration: Registration): void {
     const key = vaultLayout.registration(registration.kind, registration.name);
     // Without its ETag the next reading replaces it.
-    this.#registrations.set(key, { etag: '', value: registration });
+    this.#registrations.set(key, { etag: '', writtenMs: this.vaultNow(), value: registration });
   }
 
   noteOfferedDisks(machineId: string, disks: OfferedDisk[]): void {
@@ -174,10 +190,10 @@ export class VaultObservation {
     return changes;
   }
 
-  /** Removes answered requests that nobody fetches any more. `mayWrite` rejects when this installation is not in control. */
+  /** Removes requests that nobody waits for any more. `mayWrite` rejects when this installation is not in control. */
   async removeOldEnrolments(mayWrite: () => Promise<void>): Promise<void> {
-    if (this.#answered.length > 0) await mayWrite();
-    for (const { key, etag } of this.#answered.splice(0, 50)) {
+    if (this.#old.length > 0) await mayWrite();
+    for (const { key, etag } of this.#old.splice(0, 50)) {
       // The request goes first: an answer without a request harms nobody, the other way round it would be answered again.
       if ((await this.#objects.remove(key, { etag })) === 'conflict') continue;
       await this.#objects.remove(key.replace(/\.json$/, '.answer.json'));
@@ -235,12 +251,15 @@ export class VaultObservation {
       else answers.add(match[1]);
     }
     const pending: PendingEnrolment[] = [];
-    this.#answered = [];
+    this.#old = [];
     for (const [id, info] of requests) {
       if (answers.has(id)) {
         this.#enrolments.delete(id);
         if (this.vaultNow() - info.lastModified > ENROLMENT_KEPT_MS)
-          this.#answered.push({ key: info.key, etag: info.etag });
+          this.#old.push({ key: info.key, etag: info.etag });
+      } else if (this.vaultNow() - info.lastModified > ENROLMENT_KEPT_MS) {
+        // Nobody here may answer it, and whoever asked has gone: left there, such requests would crowd out those that count.
+        this.#old.push({ key: info.key, etag: info.etag });
       } else if (pending.length < PENDING_ENROLMENTS_MAX) {
         const request = await this.#enrolment(id, info);
         if (request !== undefined) pending.push({ id, request });
@@ -269,17 +288,28 @@ export class VaultObservation {
     onChange: (value: z.output<S>) => void,
   ): Promise<void> {
     if (into.get(info.key)?.etag === info.etag || this.#refused.get(info.key) === info.etag) return;
-    const stored = await this.#objects.get(info.key);
-    if (stored === undefined) return;
     try {
+      const stored = await this.#within(info);
+      if (stored === undefined) return;
       const value = decodeDocument(schema, info.key, stored.body);
-      into.set(info.key, { etag: stored.etag, value });
+      into.set(info.key, { etag: stored.etag, writtenMs: stored.lastModified, value });
       this.#refused.delete(info.key);
       onChange(value);
     } catch (error) {
+      if (!(error instanceof VaultDocumentError)) throw error;
       this.#refused.set(info.key, info.etag);
       this.#log.warn({ key: info.key, error: errorMessage(error) }, 'vault document refused');
     }
+  }
+
+  /** Its size is known before it is fetched: one huge document must not take the operator's memory from all machines. */
+  async #within(info: ObjectInfo): Promise<StoredObject | undefined> {
+    if (info.size > DOCUMENT_BYTES_MAX)
+      throw new VaultDocumentError(
+        info.key,
+        `it is ${info.size} bytes large, over ${DOCUMENT_BYTES_MAX}`,
+      );
+    return await this.#objects.get(info.key, { length: DOCUMENT_BYTES_MAX });
   }
 
   async *#list(prefix: string): AsyncGenerator<ObjectInfo> {

@@ -1,6 +1,12 @@
 /** The recovery points of one machine as they are shown: how many, how old, the newest of each kind. */
-import type { ObjectStore } from '../../platform/ports.ts';
-import { decodeDocument, type Lsn, pointDocumentSchema } from '../../vault/documents.ts';
+import type { ObjectStore, StoredObject } from '../../platform/ports.ts';
+import {
+  decodeDocument,
+  type Lsn,
+  type PointDocument,
+  pointDocumentSchema,
+  VaultDocumentError,
+} from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 
 export interface PointSummary {
@@ -22,6 +28,9 @@ export interface PointsSummary {
 
 /** Points are listed by name; their documents are read only where a kind or a time is shown, and never twice. */
 const RECENT = 20;
+/** Documents that can't be read are passed over; more than these are not looked at. */
+const RECENT_LOOKBACK = 60;
+const POINT_KEY = /\/\d{20}\.json$/;
 /** App-consistent points are at least an hour apart, which may be 60 crash-consistent ones back. */
 const APP_LOOKBACK = 240;
 /** 15 days of a point each 15 s is 86,400; the ladder keeps far fewer. */
@@ -30,6 +39,7 @@ const POINTS_MAX = 100_000;
 export class PointsReader {
   readonly #objects: ObjectStore;
   readonly #known = new Map<string, Map<string, PointSummary>>();
+  readonly #refused = new Map<string, string>();
 
   constructor(deps: { objects: ObjectStore }) {
     this.#objects = deps.objects;
@@ -37,24 +47,28 @@ export class PointsReader {
 
   /**
    * `appConsistent`: whether the policy makes such points at all; looking for one costs a read a point.
-   * Rejects with a StoreError or VaultDocumentError.
+   * Rejects with a StoreError.
    */
   async summary(machineId: string, options: { appConsistent: boolean }): Promise<PointsSummary> {
     const keys: string[] = [];
     for await (const info of this.#objects.list(vaultLayout.pointsPrefix(machineId))) {
-      if (info.key.endsWith('.json')) keys.push(info.key);
+      if (POINT_KEY.test(info.key)) keys.push(info.key);
       if (keys.length >= POINTS_MAX) break;
     }
     const known = this.#forgetOthers(machineId, keys);
     const recent: PointSummary[] = [];
-    for (const key of keys.slice(-RECENT).reverse()) {
+    let unusable = 0;
+    for (const key of keys.slice(-RECENT_LOOKBACK).reverse()) {
       const point = await this.#read(known, key);
-      if (point !== undefined) recent.push(point);
+      if (point === undefined) unusable += 1;
+      else recent.push(point);
+      if (recent.length === RECENT) break;
     }
     const app = recent.find((point) => point.consistency === 'App');
     return {
-      count: keys.length,
-      oldest: await this.#read(known, keys[0]),
+      // What nobody could bring a machine up from is not counted as a recovery point.
+      count: recent.length === 0 ? 0 : keys.length - unusable,
+      oldest: (await this.#read(known, keys[0])) ?? recent.at(-1),
       recent,
       newestCrash: recent.find((point) => point.consistency === 'Crash'),
       newestApp: app ?? (options.appConsistent ? await this.#newestApp(known, keys) : undefined),
@@ -86,7 +100,8 @@ export class PointsReader {
     const stored = await this.#objects.get(key);
     // Thinned between the listing and here.
     if (stored === undefined) return undefined;
-    const document = decodeDocument(pointDocumentSchema, key, stored.body);
+    const document = this.#decode(key, stored);
+    if (document === undefined) return undefined;
     const point: PointSummary = {
       name: String(document.lsn),
       lsn: document.lsn,
@@ -97,10 +112,30 @@ export class PointsReader {
     return point;
   }
 
+  /** One that can't be read must not hide those that can. */
+  #decode(key: string, stored: StoredObject): PointDocument | undefined {
+    if (this.#refused.get(key) === stored.etag) return undefined;
+    try {
+      const document = decodeDocument(pointDocumentSchema, key, stored.body);
+      if (key === vaultLayout.point(document.machineId, document.lsn)) return document;
+      throw new VaultDocumentError(
+        key,
+        `it is of LSN ${document.lsn} of machine ${document.machineId}`,
+      );
+    } catch (error) {
+      if (!(error instanceof VaultDocumentError)) throw error;
+      this.#refused.set(key, stored.etag);
+      return undefined;
+    }
+  }
+
   #forgetOthers(machineId: string, keys: readonly string[]): Map<string, PointSummary> {
     const alive = new Set(keys);
     const known = this.#known.get(machineId) ?? new Map<string, PointSummary>();
     for (const key of known.keys()) if (!alive.has(key)) known.delete(key);
+    const prefix = vaultLayout.pointsPrefix(machineId);
+    for (const key of this.#refused.keys())
+      if (key.startsWith(prefix) && !alive.has(key)) this.#refused.delete(key);
     this.#known.set(machineId, known);
     return known;
   }

@@ -45,6 +45,10 @@ describe('a final sync that the vault asks for', () => {
       'that Failover is of another machine',
       failover('move', { type: 'Planned', machineRef: { name: 'db' } }),
     ],
+    [
+      'that Failover was refused',
+      { ...failover('move', { type: 'Planned' }), status: { phase: 'Rejected' } },
+    ],
     ['that Failover is in another namespace', failover('move', { type: 'Planned' }, 'other')],
   ])('reaches no machine when %s', (_, resource) => {
     const [duty] = dutiesOf({ finalSync }, resource);

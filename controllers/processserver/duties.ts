@@ -48,6 +48,9 @@ export function gatherDuties(
   return duties;
 }
 
+/** Phases in which a Failover asks for nothing any more. */
+const ENDED: ReadonlySet<string> = new Set(['Rejected', 'Failed', 'Committed', 'CleanedUp']);
+
 /**
  * The catalog asks for a final sync, which freezes a machine and turns it off; everybody with the vault's credential can write that.
  * It counts only while a Planned Failover in this cluster asks for the same.
@@ -59,7 +62,8 @@ function asAsked(
 ): CatalogDocument {
   const { finalSync, ...rest } = catalog;
   if (finalSync === undefined) return catalog;
-  const spec = caches.failovers.get(`${namespaceOf(machine)}/${finalSync.failover}`)?.spec;
+  const failover = caches.failovers.get(`${namespaceOf(machine)}/${finalSync.failover}`);
+  const spec = ENDED.has(failover?.status?.phase ?? '') ? undefined : failover?.spec;
   if (spec?.type !== 'Planned' || spec.machineRef.name !== machine.metadata.name) return rest;
   const powerOff = finalSync.powerOff && (spec.powerOffSource ?? true);
   return { ...rest, finalSync: { failover: finalSync.failover, powerOff } };

@@ -162,11 +162,14 @@ export function newestDurableMs(input: {
   machine: MachineStatus | undefined;
   processServerOffsetMs: number;
   newestPointMs: number | undefined;
+  /** In the vault's time. A clock that runs ahead must not make what is old look new. */
+  notAfterMs?: number | undefined;
 }): number | undefined {
   const barrier = input.machine?.uploadedBarrier?.timeMs;
   const candidates = [barrier, input.newestPointMs].filter((time) => time !== undefined);
   if (candidates.length === 0) return undefined;
-  return Math.max(...candidates) - significantOffset(input.processServerOffsetMs);
+  const told = Math.max(...candidates) - significantOffset(input.processServerOffsetMs);
+  return Math.min(told, input.notAfterMs ?? told);
 }
 
 /** HTTP's Date has whole seconds and answers take time: an offset of less than 2 s is noise. */

@@ -190,6 +190,7 @@ export class ProtectedVMReconciler {
     const { catalog } = seen;
     const replica = catalog?.processServer ?? resource.spec.processServerRef.name;
     const server = vault?.observation.processServer(replica);
+    const reportedMs = vault?.observation.reportedMs(replica);
     const offered =
       (catalog === undefined ? undefined : vault?.observation.offeredDisks(catalog.machineId)) ??
       resource.status?.offeredDisks;
@@ -207,8 +208,14 @@ export class ProtectedVMReconciler {
       processServer: {
         name: replica,
         heartbeatMs:
-          server === undefined ? undefined : server.heartbeatMs - offsetOf(server.clockOffsetMs),
+          server === undefined
+            ? undefined
+            : Math.min(
+                server.heartbeatMs - offsetOf(server.clockOffsetMs),
+                reportedMs ?? Number.POSITIVE_INFINITY,
+              ),
         clockOffsetMs: server?.clockOffsetMs ?? 0,
+        reportedMs,
       },
       machine:
         catalog === undefined ? undefined : vault?.observation.machine(replica, catalog.machineId),

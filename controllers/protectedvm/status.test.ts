@@ -178,6 +178,48 @@ describe('conditions', () => {
     expect(show(sealed).status.phase).toBe('InAzure');
   });
 
+  test('what the applier can not prove counts for nothing: no fresh RPO, not Protected, and it is said why', () => {
+    const error = { code: 'BarrierRootMismatch', message: 'the blocks do not give the root.' };
+    const applied = {
+      ...{ machineId: machine.machineId, appliedLsn: 9n, recoveryPointLsn: 1n },
+      ...{ behindBytes: 0, bytesPerSecond: 0, error },
+    };
+    const old = { ...point, timeMs: now - 3_600_000 };
+    const refused: StatusInput = {
+      ...healthy,
+      applied,
+      points: { count: 1, oldest: old, recent: [old], newestCrash: old, newestApp: undefined },
+    };
+    expect(conditions(refused).RecoveryPointCurrent).toBe('False/BarrierRootMismatch');
+    expect(show(refused)).toMatchObject({
+      durableMs: old.timeMs,
+      status: { phase: 'Degraded' },
+    });
+    // Two appliers, or a failover at work: the one that waits says nothing of the machine.
+    const waits = { ...applied, error: { code: 'ReplicaHeld', message: '' } };
+    expect(conditions({ ...healthy, applied: waits }).RecoveryPointCurrent).toMatch(/^True/);
+  });
+
+  test('a clock that runs ahead makes nothing look new', () => {
+    const ahead: StatusInput = {
+      ...healthy,
+      processServer: { ...healthy.processServer, reportedMs: now - 3_600_000 },
+      machine: {
+        ...machine,
+        uploadedBarrier: { lsn: 1n, timeMs: now + 10 * 3_600_000, consistency: 'Crash' },
+      },
+    };
+    expect(conditions(ahead).RecoveryPointCurrent).toBe('False/ThresholdExceeded');
+    expect(show(ahead).durableMs).toBe(now - 3_600_000);
+  });
+
+  test('Recoverable is not said before Azure was asked, nor of a machine that runs there', () => {
+    expect(conditions({ ...healthy, target: undefined }).Recoverable).toBe('Unknown/Pending');
+    expect(
+      conditions({ ...healthy, catalog: { ...catalog, activeSide: 'Azure' } }).Recoverable,
+    ).toBe('False/ActiveInAzure');
+  });
+
   test('a target that does not fit makes the machine not recoverable', () => {
     const objection = { reason: 'SizeNotFound', message: 'no such size.' };
     expect(conditions({ ...healthy, target: { objection } })).toMatchObject({

@@ -39,7 +39,13 @@ export interface StatusInput {
   vaultReadable: boolean;
   enrolled: boolean;
   offeredDisks: ProtectedVMStatus['offeredDisks'];
-  processServer: { name: string; heartbeatMs: number | undefined; clockOffsetMs: number };
+  processServer: {
+    name: string;
+    heartbeatMs: number | undefined;
+    clockOffsetMs: number;
+    /** When its status was written, by the vault's clock: nothing that it tells of happened later. */
+    reportedMs?: number | undefined;
+  };
   machine: MachineStatus | undefined;
   applied: ApplierStatus['machines'][number] | undefined;
   points: PointsSummary | undefined;
@@ -59,9 +65,11 @@ export interface Shown {
 export function show(input: StatusInput): Shown {
   const durableMs =
     newestDurableMs({
-      machine: input.machine,
+      // A barrier that can't be proven can't be recovered: only points count then.
+      machine: pointsRefused(input) === undefined ? input.machine : undefined,
       processServerOffsetMs: input.processServer.clockOffsetMs,
       newestPointMs: input.points?.recent[0]?.timeMs,
+      notAfterMs: input.processServer.reportedMs,
     }) ?? lastShown(input.before?.lastBarrierTime);
   const conditions = conditionsOf(input, durableMs);
   return {
@@ -142,6 +150,8 @@ function replicationHealthy(input: StatusInput): Decided {
 
 function recoveryPointCurrent(input: StatusInput, durableMs: number | undefined): Decided {
   const type = ConditionType.RecoveryPointCurrent;
+  const refused = pointsRefused(input);
+  if (refused !== undefined) return fails(type, refused);
   if (durableMs === undefined)
     return unknown(type, {
       reason: Reason.NoBarrierYet,
@@ -180,6 +190,17 @@ function resyncRequired(input: StatusInput): Decided {
   });
 }
 
+/** Why what arrives becomes no recovery point. That another holds the replica, as a failover does, passes by itself. */
+function pointsRefused({ applied }: Pick<StatusInput, 'applied'>): Objection | undefined {
+  const error = applied?.error;
+  return error === undefined || error.code === 'ReplicaHeld' || error.code === 'ReplicaFenced'
+    ? undefined
+    : {
+        reason: fromCode(error.code),
+        message: `The applier makes no recovery points: ${error.message}`,
+      };
+}
+
 const RESYNC: Record<NonNullable<MachineStatus['resync']>['reason'], string> = {
   Initial: 'for the first time',
   TrackingLost: 'the tracer lost sight of writes',
@@ -204,7 +225,17 @@ function recoverable(input: StatusInput): Decided {
       reason: Reason.VaultUnreachable,
       message: 'The vault can’t be read now; it held recovery points when it last could.',
     });
-  if (input.target?.objection !== undefined)
+  if (input.catalog?.activeSide === 'Azure')
+    return fails(type, {
+      reason: Reason.ActiveInAzure,
+      message: 'The machine runs in Azure already.',
+    });
+  if (input.target === undefined)
+    return unknown(type, {
+      reason: Reason.Pending,
+      message: 'There are recovery points; Azure has not been asked yet whether the target fits.',
+    });
+  if (input.target.objection !== undefined)
     return fails(type, {
       reason: input.target.objection.reason,
       message: `The target is not valid: ${input.target.objection.message}`,

@@ -9,6 +9,7 @@ import {
   type Lsn,
   type PointDocument,
   pointDocumentSchema,
+  VaultDocumentError,
 } from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 
@@ -39,7 +40,24 @@ export async function readPoint(
 ): Promise<PointDocument | undefined> {
   const key = vaultLayout.point(at.machineId, at.lsn);
   const stored = await objects.get(key);
-  return stored && decodeDocument(pointDocumentSchema, key, stored.body);
+  if (stored === undefined) return undefined;
+  const point = decodeDocument(pointDocumentSchema, key, stored.body);
+  if (point.machineId !== at.machineId || point.lsn !== at.lsn)
+    throw new VaultDocumentError(key, `it is of LSN ${point.lsn} of machine ${point.machineId}`);
+  return point;
+}
+
+/** Likewise, but one that can't be read is none: a damaged document must not stand before the points that are whole. */
+async function usablePoint(
+  objects: ObjectStore,
+  at: { machineId: string; lsn: Lsn },
+): Promise<PointDocument | undefined> {
+  try {
+    return await readPoint(objects, at);
+  } catch (error) {
+    if (error instanceof VaultDocumentError) return undefined;
+    throw error;
+  }
 }
 
 /** All points, oldest first: one read each, so only for what shows them. */
@@ -88,9 +106,9 @@ export async function newestPointAtOrBefore(
     const point =
       lsn === undefined
         ? undefined
-        : await readPoint(objects, { machineId: options.machineId, lsn });
+        : await usablePoint(objects, { machineId: options.machineId, lsn });
     if (point === undefined) {
-      // Retired since the listing.
+      // Retired since the listing, or damaged.
       lsns.splice(middle, 1);
       high -= 1;
     } else if (point.timeMs <= options.timeMs) {
@@ -118,7 +136,7 @@ async function newestWhere(
 ): Promise<PointDocument | undefined> {
   const { lsns } = await listPoints(objects, machineId);
   for (const lsn of lsns.reverse()) {
-    const point = await readPoint(objects, { machineId, lsn });
+    const point = await usablePoint(objects, { machineId, lsn });
     if (point !== undefined && accept(point)) return point;
   }
   return undefined;

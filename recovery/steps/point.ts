@@ -13,7 +13,11 @@ import { ReplicaJournal } from '../../dataplane/journal/replicaJournal.ts';
 import { SegmentError } from '../../dataplane/journal/segment.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import { Catalog } from '../../vault/catalog.ts';
-import type { CatalogDocument, PointDocument } from '../../vault/documents.ts';
+import {
+  type CatalogDocument,
+  type PointDocument,
+  VaultDocumentError,
+} from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import type { FailoverDisk, FailoverDocument } from '../../vault/ledger.ts';
 import type { RecoveryDeps, StepContext, StepRun } from '../context.ts';
@@ -223,7 +227,16 @@ async function pointByName(
 ): Promise<PointDocument | undefined> {
   const lsn = lsnOfPointName(name);
   if (lsn === undefined) return undefined;
-  return await readPoint(deps.objects, { machineId: document.request.machineId, lsn });
+  try {
+    return await readPoint(deps.objects, { machineId: document.request.machineId, lsn });
+  } catch (error) {
+    if (!(error instanceof VaultDocumentError)) throw error;
+    throw new FailoverFatal(
+      'RecoveryPointDamaged',
+      `${error.message} Choose another recovery point and create a new Failover.`,
+      { cause: error },
+    );
+  }
 }
 
 function notFound(document: FailoverDocument): FailoverFatal {

@@ -1,5 +1,6 @@
 /** The whole operator on a Kubernetes API and a vault in memory: every controller, none of the servers. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { resolveTarget } from '../../controllers/protectedvm/target.ts';
 import { farshoreTypes, type ProcessServer, type ProtectedVM } from '../../crds/index.ts';
 import { type KubeObject, kubeTypes, type ResourceType } from '../../platform/kubernetes.ts';
 import { systemClock } from '../../platform/node/clock.ts';
@@ -9,6 +10,7 @@ import { Catalog } from '../../vault/catalog.ts';
 import type { AssignmentsDocument } from '../../vault/documents.ts';
 import { answerMac } from '../../vault/enrolmentProof.ts';
 import { openDataKey } from '../../vault/keys.ts';
+import { LedgerEntry } from '../../vault/ledger.ts';
 import { answerRecoveryChallenge, writeRecoveryCheck } from '../../vault/recoveryCheck.ts';
 import { generateRecoveryKey } from '../../vault/recoveryKey.ts';
 import { requireVault } from '../../vault/vault.ts';
@@ -24,6 +26,7 @@ import {
   bootstrapOf,
   create,
   eventually,
+  failover,
   machineReport,
   named,
   PASSPHRASE,
@@ -519,11 +522,48 @@ describe('the signed list', () => {
     const machineId = await machineIdOf();
     await new Catalog({ store: objects }).update(machineId, (current) => ({
       ...current,
+      activeFailover: 'move',
+    }));
+    await LedgerEntry.accept(objects, {
+      name: 'move',
+      failoverId: 'f'.repeat(32),
+      namespace: 'default',
+      uid: 'an earlier resource',
+      installationId: 'a'.repeat(32),
+      acceptedAt: systemClock.now(),
+      outcome: 'Running',
+      steps: [{ name: 'Validate', state: 'Done', startedAt: systemClock.now(), attempts: 1 }],
+      request: {
+        type: 'Planned',
+        machineId,
+        machineName: 'web',
+        recoveryPoint: { type: 'Latest' },
+        powerOffSource: true,
+        verify: 'Full',
+        target: resolveTarget(protectedVM(), recoveryVault({ recipients: [] }), 'Production'),
+      },
+    });
+    await create(kube, failover('move', { type: 'Planned' }));
+    await eventually(async () => {
+      const list = await listOf(bootstrap.controllerPublicKey);
+      expect(list.machines[0]?.finalSync).toEqual({ failover: 'move', powerOff: true });
+    });
+  });
+
+  test('carries no last barrier that only the vault asks for', async () => {
+    operate();
+    await createAll();
+    const { bootstrap } = await enrolProcessServer();
+    const machineId = await machineIdOf();
+    await new Catalog({ store: objects }).update(machineId, (current) => ({
+      ...current,
+      writerEpoch: 2,
       finalSync: { failover: 'move', powerOff: true },
     }));
     await eventually(async () => {
       const list = await listOf(bootstrap.controllerPublicKey);
-      expect(list.machines[0]?.finalSync).toEqual({ failover: 'move', powerOff: true });
+      expect(list.machines[0]?.writerEpoch).toBe(2);
+      expect(list.machines[0]?.finalSync).toBeUndefined();
     });
   });
 });
