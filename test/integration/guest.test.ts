@@ -119,7 +119,6 @@ test('an agent that is stopped while the root is frozen keeps nobody waiting pas
   );
   const waited = await source.stopProbe();
   await source.guest.run('kill -CONT $(cat /run/agent.pid)');
-  expect(waited).toBeGreaterThan(FREEZE_DEADLINE_SECONDS * 0.75);
   expect(waited).toBeLessThan(FREEZE_DEADLINE_SECONDS + SLACK_SECONDS);
   const { barriers } = await world.statusWhen(
     'the barrier that was thawed early is void',
