@@ -6,11 +6,12 @@ import type { ObjectStore, Random } from '../platform/ports.ts';
 import { Catalog } from './catalog.ts';
 import { endorseRecipients } from './controllerTrust.ts';
 import type { Versioned } from './documentStore.ts';
-import type { SealedKey, VaultDocument } from './documents.ts';
+import { type SealedKey, type VaultDocument, VaultDocumentError } from './documents.ts';
 import {
   type BoxKey,
   boxContext,
   encodePublicKey,
+  KeyError,
   type Recipient,
   recipientId,
   sealForMissing,
@@ -90,7 +91,10 @@ export async function replaceVaultKey(
   return vault;
 }
 
-/** Seals every machine's data key for the vault's present recipients. Boxes of process servers and appliers stay. */
+/**
+ * Seals every machine's data key for the vault's present recipients. Boxes of process servers and appliers stay. A machine whose entry
+ * can't be read or opened is passed over: it must not keep all others from being recovered, and its own condition tells of it.
+ */
 export async function sealCatalog(
   deps: Deps,
   options: { vault: VaultDocument; key: BoxKey },
@@ -99,16 +103,20 @@ export async function sealCatalog(
   const recipients = vaultRecipients(vault);
   const catalog = new Catalog(deps);
   for await (const machineId of catalog.machineIds())
-    await catalog.update(machineId, (machine) => {
-      const dataKey = reseal({
-        random: deps.random,
-        sealed: machine.dataKey,
-        key,
-        recipients,
-        context: boxContext.dataKey(vault.vaultId, machineId),
+    try {
+      await catalog.update(machineId, (machine) => {
+        const dataKey = reseal({
+          random: deps.random,
+          sealed: machine.dataKey,
+          key,
+          recipients,
+          context: boxContext.dataKey(vault.vaultId, machineId),
+        });
+        return dataKey === undefined ? undefined : { ...machine, dataKey };
       });
-      return dataKey === undefined ? undefined : { ...machine, dataKey };
-    });
+    } catch (error) {
+      if (!(error instanceof VaultDocumentError) && !(error instanceof KeyError)) throw error;
+    }
 }
 
 function resealedAuthority(options: {

@@ -438,6 +438,39 @@ describe('the recovery check', () => {
   });
 });
 
+describe('a new vault key', () => {
+  test('is not held up by one machine whose entry is damaged', async () => {
+    const vault = await newVault();
+    const catalog = new Catalog({ store });
+    const [damaged, foreign, whole] = ['0a', '0b', '0c'].map((id) => id.repeat(16)) as [
+      string,
+      string,
+      string,
+    ];
+    await store.put(`catalog/${damaged}.json`, new TextEncoder().encode('garbage'));
+    const entryOf = (machineId: string, recipients: ReturnType<typeof vaultRecipients>) => ({
+      machineId,
+      ...{ name: 'web', namespace: 'default', createdAt: 0, writerEpoch: 1, disks: [] },
+      dataKey: createDataKey({ random, vaultId: vault.vaultId, machineId, recipients }).sealed,
+      ...{ activeSide: 'Source' as const, target: {} },
+      policy: { name: 'policy', retentionSeconds: 1 },
+    });
+    const stranger = { kind: 'vault' as const, publicKey: generateBoxKey(random).publicKey };
+    await catalog.create(entryOf(foreign, [stranger]));
+    await catalog.create(entryOf(whole, vaultRecipients(vault)));
+    const newVaultKey = generateBoxKey(random);
+    await replaceVaultKey(deps(), { opener: recovery.box, newVaultKey });
+    const sealed = (await catalog.read(whole))?.document.dataKey ?? [];
+    const opened = openDataKey({
+      sealed,
+      key: newVaultKey,
+      vaultId: vault.vaultId,
+      machineId: whole,
+    });
+    expect(opened).toHaveLength(32);
+  });
+});
+
 describe('recovery recipients that somebody without a controller’s key wrote', () => {
   test('are found out: nothing may be sealed to them', async () => {
     const vault = await newVault();
