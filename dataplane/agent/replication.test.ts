@@ -260,6 +260,38 @@ describe('a planned failover', () => {
   });
 });
 
+describe('a resync that was interrupted', () => {
+  async function interrupted() {
+    const { replication, server } = await protectedMachine();
+    server.answers = false;
+    await server.configure({ ...plain, resyncToken: 'again' });
+    await passing(() => server.asks > 0 && server.resyncs.length > 0);
+    const beginLsn = server.resyncs.at(-1) ?? 0n;
+    await server.disconnect();
+    return { replication, beginLsn };
+  }
+
+  test('goes on where it was when the journal is inside of it', async () => {
+    const { replication, beginLsn } = await interrupted();
+    memory.resync = { required: true, reason: 'Manual', beginLsn };
+    const again = await connect(replication, { ...plain, resyncToken: 'again' });
+    await passing(() => again.asks > 0);
+    expect(again.resyncs).toEqual([]);
+  });
+
+  test.each([
+    ['the machine went back in time since', { required: true, reason: 'SourceReverted' } as const],
+    ['the journal lost its hashes', { required: true, reason: 'VaultGap' } as const],
+    ['another one was begun since', { required: true, reason: 'Manual', beginLsn: 1n } as const],
+  ])('begins anew when %s: nothing that it compared counts', async (_, resync) => {
+    const { replication } = await interrupted();
+    memory.resync = resync;
+    const again = await connect(replication, { ...plain, resyncToken: 'again' });
+    await passing(() => again.asks > 0);
+    expect(again.resyncs).toHaveLength(1);
+  });
+});
+
 /** The next agent of the same boot; the last one does nothing more. */
 async function successor(): Promise<Replication> {
   const files = await copyOf(runDisk);

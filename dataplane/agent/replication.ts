@@ -314,9 +314,14 @@ export class Replication {
     this.#capturedLsn = journaledLsn;
     const progress = this.#resync?.progress;
     if (progress !== undefined && progress.beginLsn > 0n) {
-      // Its beginning got lost with a cache: it begins again, where it is. Otherwise the journal knows whether it has ended.
-      if (progress.beginLsn > journaledLsn) progress.beginLsn = 0n;
-      else if (!resync.required) this.#resync = undefined;
+      // Its beginning got lost with a cache: it begins again, where it is. Otherwise the journal knows whether it has ended, and
+      // whether what it compared counts: a machine that went back in time, or a journal without hashes, begins from the first leaf.
+      const isKept =
+        progress.beginLsn > journaledLsn
+          ? !resync.required || resync.reason === 'Initial'
+          : resync.required && resync.beginLsn === progress.beginLsn;
+      if (!isKept) this.#resync = undefined;
+      else if (progress.beginLsn > journaledLsn) progress.beginLsn = 0n;
     }
     if (resync.required && this.#resync === undefined)
       this.#capture.loss ??= {
@@ -384,9 +389,9 @@ export class Replication {
       this.#resync = undefined;
     }
     const { resyncToken } = configuration;
+    // A resync that has not begun yet serves it too.
     if (resyncToken !== undefined && resyncToken !== this.#resyncToken)
-      if (this.#resyncToken !== undefined || !session.welcome.resync.required)
-        this.#capture.loss ??= { reason: 'Manual', detail: `resync ${resyncToken} was asked for` };
+      this.#capture.loss ??= { reason: 'Manual', detail: `resync ${resyncToken} was asked for` };
     await this.#sayStatus(session);
   }
 

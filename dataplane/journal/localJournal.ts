@@ -145,7 +145,7 @@ export class LocalJournal implements MachineJournal {
     };
   }
 
-  resync(): { required: false } | { required: true; reason: ResyncReason } {
+  resync(): ReturnType<MachineJournal['resync']> {
     return this.#resync;
   }
 
@@ -190,8 +190,10 @@ export class LocalJournal implements MachineJournal {
     this.#assertNext(batch.firstLsn);
     const records = checkBatch(batch, this.#disks);
     this.#nextLsn += BigInt(batch.count);
-    for (const record of records)
-      this.#resyncSubmitted = resyncAfter(record, this.#resyncSubmitted);
+    for (const [i, record] of records.entries()) {
+      const lsn = batch.firstLsn + BigInt(i);
+      this.#resyncSubmitted = resyncAfter({ record, lsn }, this.#resyncSubmitted);
+    }
     await this.#journal({ ...batch, payload: batch.records, barrier: undefined }, (entry) => {
       for (const [i, record] of records.entries()) this.#apply(record, entry.firstLsn + BigInt(i));
     });
@@ -430,7 +432,7 @@ export class LocalJournal implements MachineJournal {
   // ---------------------------------------------------------------------------------------------------------------- effects
 
   #apply(record: JournalRecord, lsn: Lsn): void {
-    this.#resync = resyncAfter(record, this.#resync);
+    this.#resync = resyncAfter({ record, lsn }, this.#resync);
     if (record.kind !== RecordKind.Data) return;
     const table = this.#tables.get(record.disk);
     // Replayed records may be older than a change of the disks.
@@ -602,12 +604,12 @@ export class LocalJournal implements MachineJournal {
 }
 
 function resyncAfter(
-  record: JournalRecord,
+  { record, lsn }: { record: JournalRecord; lsn: Lsn },
   before: MachineState['table']['resync'],
 ): MachineState['table']['resync'] {
   if (record.kind === RecordKind.ResyncBegin) {
     const reason = resyncReasonSchema.safeParse(record.reason);
-    return { required: true, reason: reason.success ? reason.data : 'Manual' };
+    return { required: true, reason: reason.success ? reason.data : 'Manual', beginLsn: lsn };
   }
   return record.kind === RecordKind.ResyncEnd ? { required: false } : before;
 }

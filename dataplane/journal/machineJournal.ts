@@ -87,8 +87,8 @@ export interface MachineJournal {
   readonly machineId: string;
   readonly writerEpoch: number;
   positions(): JournalPositions;
-  /** Whether the agent must resync before barriers count, and why. */
-  resync(): { required: false } | { required: true; reason: ResyncReason };
+  /** Whether the agent must resync before barriers count, and why. `beginLsn`: of the resync that has begun; what it sent counts. */
+  resync(): { required: false } | { required: true; reason: ResyncReason; beginLsn?: Lsn };
   /**
    * Checks the batch (every record, LSN continuity, leaves inside their disks, hashes of whole leaves), journals it and applies it to
    * the leaf tables. Resolves when it is fsynced. Barrier records are refused: `barrier` writes them. Waits while the cache is full.

@@ -45,7 +45,12 @@ const machineStateSchema = z.object({
     lsn: position,
     resync: z.union([
       z.object({ required: z.literal(false) }),
-      z.object({ required: z.literal(true), reason: resyncReasonSchema }),
+      z.object({
+        required: z.literal(true),
+        reason: resyncReasonSchema,
+        /** Of the ResyncBegin that the journal is inside of; absent when one must still come. */
+        beginLsn: position.optional(),
+      }),
     ]),
     lastBarrier: barrier.optional(),
   }),

@@ -5,7 +5,7 @@
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
 import { PAGE_WRITE_MAX } from '../../platform/storeErrors.ts';
-import type { BarrierSummary, PointDocument } from '../../vault/documents.ts';
+import type { BarrierSummary, Lsn, PointDocument } from '../../vault/documents.ts';
 import { WHOLE_LEAF } from './batchCheck.ts';
 import { CHAIN_START, Chain, type ChainPosition } from './chain.ts';
 import type { LeafTable } from './leafTable.ts';
@@ -122,7 +122,7 @@ class Rebuild {
     const chain = new Chain(this.#deps, this.#request);
     const { signal } = this.#request;
     for await (const segment of chain.segments(position, signal === undefined ? {} : { signal })) {
-      for await (const batch of segment.batches()) await this.#replay(batch.records);
+      for await (const batch of segment.batches()) await this.#replay(batch);
       for (const barrier of segment.header.barriers) this.#remember(barrier);
       position = await segment.position();
     }
@@ -173,12 +173,15 @@ class Rebuild {
       }
   }
 
-  async #replay(bytes: Uint8Array): Promise<void> {
+  async #replay(batch: { firstLsn: Lsn; records: Uint8Array }): Promise<void> {
+    const { records: bytes } = batch;
+    let nextLsn = batch.firstLsn;
     for (let offset = 0; offset < bytes.length; ) {
       const { record, next } = decodeRecord(bytes, offset);
+      const lsn = nextLsn++;
       offset = next;
       if (record.kind === RecordKind.ResyncBegin)
-        this.#resync = { required: true, reason: 'VaultGap' };
+        this.#resync = { required: true, reason: 'VaultGap', beginLsn: lsn };
       else if (record.kind === RecordKind.ResyncEnd) this.#resync = { required: false };
       else if (record.kind === RecordKind.Barrier) {
         for (const { index, sizeBytes } of record.barrier.disks) {

@@ -342,7 +342,8 @@ export class AssignedMachine implements SessionHost, JournalOwner {
       cacheHasBarriers: this.#memory.record.hasBarriers,
       positions: journal.positions(),
     });
-    if (reason === undefined || journal.resync().required) return;
+    // One that went back in time must not go on with a resync that it had begun before.
+    if (reason === undefined || (journal.resync().required && reason !== 'SourceReverted')) return;
     this.#deps.logger.warn({ code: 'ResyncRequired', reason }, 'The machine must be resynced');
     await journal.requireResync(reason);
   }

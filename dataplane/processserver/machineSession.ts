@@ -148,7 +148,7 @@ export class MachineSession {
       journaledLsn: positions.journaledLsn,
       uploadedLsn: positions.uploadedLsn,
       lastBarrierLsn: positions.lastBarrierLsn,
-      resync: resync.required ? { required: true, reason: resync.reason } : { required: false },
+      resync,
       creditBytes,
       configuration: host.configuration(),
     });

@@ -163,7 +163,12 @@ export const messageSchemas = {
     /** Newest barrier in the journal; 0 when there is none. */
     lastBarrierLsn: lsn,
     /** The journal is inside a resync (or has never seen one end): a resync must follow whatever the tracking says. */
-    resync: z.object({ required: z.boolean(), reason: resyncReasonSchema.optional() }),
+    resync: z.object({
+      required: z.boolean(),
+      reason: resyncReasonSchema.optional(),
+      /** Of the ResyncBegin that the journal is inside of. An agent that began another must begin anew, from the first leaf. */
+      beginLsn: lsn.optional(),
+    }),
     /** The whole window: no Data frame (payload) may be larger, or it would wait for ever. At least 256 KiB. */
     creditBytes: bytes,
     configuration: configurationSchema,

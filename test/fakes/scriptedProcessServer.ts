@@ -1,4 +1,5 @@
 /** A process server's side of one session, without journal or vault: takes whatever comes, and uploads when told. */
+import { RecordKind } from '../../dataplane/journal/record.ts';
 import { Connection, framesFrom } from '../../dataplane/wire/connection.ts';
 import type { Received } from '../../dataplane/wire/encoder.ts';
 import {
@@ -16,12 +17,17 @@ export interface ServerMemory {
   journaledLsn: bigint;
   uploadedBarrierLsn: bigint;
   resyncRequired: boolean;
+  resync?: Message<typeof FrameType.Welcome>['resync'];
 }
 
 export class ScriptedProcessServer {
   readonly statuses: AgentStatus[] = [];
   readonly barriers: bigint[] = [];
   readonly voided: string[] = [];
+  /** LSNs of ResyncBegin records. */
+  readonly resyncs: bigint[] = [];
+  asks = 0;
+  answers = true;
   readonly memory: ServerMemory;
   readonly #connection: Connection;
   #nextId = 1;
@@ -53,7 +59,9 @@ export class ScriptedProcessServer {
       journaledLsn,
       uploadedLsn: uploadedBarrierLsn,
       lastBarrierLsn: uploadedBarrierLsn,
-      resync: resyncRequired ? { required: true, reason: 'Initial' } : { required: false },
+      resync:
+        this.memory.resync ??
+        (resyncRequired ? { required: true, reason: 'Initial' } : { required: false }),
       creditBytes: 4 << 20,
       configuration,
     };
@@ -88,10 +96,13 @@ export class ScriptedProcessServer {
         const { firstLsn, count, records } = received.data;
         this.memory.journaledLsn = firstLsn + BigInt(count) - 1n;
         this.memory.resyncRequired = false;
+        if (records[0] === RecordKind.ResyncBegin) this.resyncs.push(firstLsn);
         await this.#connection.send(FrameType.Credit, { bytes: 12 + records.length });
         return;
       }
       case FrameType.Ask: {
+        this.asks += 1;
+        if (!this.answers) return;
         const codes = new Uint8Array(received.ask.hashes.length / 32);
         codes.fill(AnswerCode.Differs);
         await this.#connection.sendAnswer({ askId: received.ask.askId, codes });
