@@ -137,6 +137,31 @@ describe('a barrier', () => {
     expect(tracking.dirtyBytes).toBe(4096);
   });
 
+  test('keeps what is written to a former swap area while the barrier is prepared', async () => {
+    freezer.swap = [
+      {
+        devicePath: device.path,
+        offset: 8 * LEAF_SIZE,
+        length: 4 * LEAF_SIZE,
+        kind: 'partition',
+        header: true,
+      },
+    ];
+    await barrier();
+    device.write(0, 8192, 1);
+    const sync = freezer.sync.bind(freezer);
+    let syncs = 0;
+    freezer.sync = async () => {
+      await sync();
+      if (++syncs < 2) return;
+      // Swapped off, and a filesystem made there.
+      freezer.swap = [];
+      device.write(9 * LEAF_SIZE, LEAF_SIZE, 7);
+    };
+    await barrier();
+    expectCopyToBe(atFreeze);
+  });
+
   test('reads again what is discarded while it is frozen', async () => {
     device.write(0, 2 * LEAF_SIZE, 5);
     let reads = 0;

@@ -95,13 +95,15 @@ class BarrierRun {
 
   async run(): Promise<{ lsn: bigint; freezeMs: number }> {
     const { tracking, freezer } = this.#deps;
-    const plan = await this.#plan();
+    let plan = await this.#plan();
     await this.#shrink(plan);
     const memory = new FrozenRead(tracking.disks, { bytes: this.#memoryNeeded() });
     let freezeMs: number;
     try {
       await this.#restApplications();
       await this.#syncUntilLittle(plan);
+      // Passes may have taken long: what was mounted or swapped off since is not what it was.
+      plan = await this.#plan();
       await freezer.prepare(plan);
       await this.#deps.ready();
       freezeMs = await this.#freezeAndRead(plan, memory);
