@@ -88,6 +88,8 @@ export class Replication {
   #passAtMs = 0;
   #retryAtMs = 0;
   #statusSoon = false;
+  /** Events taken when the state was last saved. */
+  #savedEvents = 0;
 
   constructor(deps: ReplicationDeps) {
     this.#deps = deps;
@@ -237,6 +239,7 @@ export class Replication {
   async #pump(): Promise<void> {
     const { clock } = this.#deps;
     let savedAtMs = clock.monotonic();
+    let taken = 0;
     for (let round = 0; !this.#stopping.signal.aborted; round += 1) {
       const { tracking } = this.#capture;
       if (tracking !== undefined && this.#capture.loss === undefined) {
@@ -247,7 +250,11 @@ export class Replication {
           this.#trackingFailed(error, tracking);
         }
       }
-      if (clock.monotonic() - savedAtMs >= SAVE_MS) {
+      // What was taken from the kernel and not saved costs a resync if we are killed: so as soon as it is quiet, too.
+      const before = taken;
+      taken = this.#capture.tracking?.eventsTaken ?? 0;
+      const quiet = taken === before && taken !== this.#savedEvents;
+      if (quiet || clock.monotonic() - savedAtMs >= SAVE_MS) {
         await this.#save();
         savedAtMs = clock.monotonic();
       }
@@ -272,6 +279,7 @@ export class Replication {
 
   async #saveNow(): Promise<boolean> {
     const { store, machineId } = this.#deps;
+    this.#savedEvents = this.#capture.tracking?.eventsTaken ?? 0;
     const progress = this.#resync?.progress;
     try {
       await store.save({

@@ -31,6 +31,7 @@ export class Tracking {
   #running: Promise<unknown> = Promise.resolve();
   #lost: TrackingLostError | undefined;
   #watched: Round = emptyRound();
+  #eventsTaken = 0;
 
   constructor(options: { tracer: Tracer; clock: Clock; disks: readonly CapturedDisk[] }) {
     this.#tracer = options.tracer;
@@ -45,6 +46,11 @@ export class Tracking {
 
   get dirtyBytes(): number {
     return this.disks.reduce((sum, disk) => sum + disk.dirt.dirty.bytes, 0);
+  }
+
+  /** Events taken from the kernel so far: who dies now takes those since it last saved along. */
+  get eventsTaken(): number {
+    return this.#eventsTaken;
   }
 
   get uncertainSectors(): number {
@@ -122,6 +128,7 @@ export class Tracking {
     const { lost } = await this.#tracer.drain((event) => {
       const entry = byNumber.get(event.devT);
       if (entry === undefined) return;
+      this.#eventsTaken += 1;
       if (event.counted) entry.sectors += event.sectorCount;
       if (!entry.disk.markDirty(event)) return;
       round.count += 1;

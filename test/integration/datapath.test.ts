@@ -326,12 +326,17 @@ test.each(['SIGTERM', 'SIGKILL'] as const)(
     await site.assign([disk]);
     const first = await site.startAgent();
     await site.nextBarrier();
-    await site.nextBarrier();
+    // A freeze writes, too.
+    await site.assign([disk], {
+      policy: { crashConsistentSeconds: 3_600, appConsistentSeconds: 0 },
+    });
+    await until(() => barriersStopped(first), 'there are no more barriers');
     await first.kill(signal);
     const bytes = await journalBytes();
     noise(`${mount}/while-nobody-looks`, 2);
     const second = await site.startAgent();
     await second.logged('Tracking goes on where the last agent left it');
+    await site.assign([disk]);
     await site.nextBarrier();
     expect(second.log.some(({ msg }) => msg === 'A resync begins')).toBe(false);
     expect((await journalBytes()) - bytes).toBeLessThan(12 * MIB);
@@ -440,6 +445,12 @@ function lastCount(image: string): number {
   } finally {
     sh(`umount ${mount}`);
   }
+}
+
+/** None for so long that whatever it wrote has been taken note of. */
+function barriersStopped(agent: { log: readonly Record<string, unknown>[] }): boolean {
+  const last = agent.log.findLast(({ msg }) => msg === 'Barrier');
+  return Date.now() - Date.parse(String(last?.time)) > 6_000;
 }
 
 async function journalBytes(): Promise<number> {
