@@ -318,7 +318,10 @@ export class Replication {
     this.#configure(welcome.configuration);
     if (cacheId !== this.#cacheId || journaledLsn < this.#capturedLsn)
       for (const disk of this.#capture.disks) disk.dirt.sendAgain();
-    this.#cacheId = cacheId;
+    if (cacheId !== this.#cacheId) {
+      this.#cacheId = cacheId;
+      void this.#save();
+    }
     this.#capturedLsn = journaledLsn;
     const progress = this.#resync?.progress;
     if (progress !== undefined && progress.beginLsn > 0n) {

@@ -235,7 +235,11 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     this.#deps.observeFreeze?.(taken.barrier.freezeMs);
     const failover = taken.barrier.final?.failover;
     if (failover !== undefined) await this.#final.taken({ failover, lsn: taken.lsn });
-    else if (!this.#memory.record.hasBarriers) await this.#memory.save({ hasBarriers: true });
+  }
+
+  dataCame(): void {
+    if (this.#memory.record.hasData) return;
+    this.#memory.save({ hasData: true }).catch((error: unknown) => this.#noteFailure(error));
   }
 
   finalVoided(): void {
@@ -339,7 +343,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     const reason = resyncDemanded({
       hello,
       cacheId: this.#deps.cache.cacheId,
-      cacheHasBarriers: this.#memory.record.hasBarriers,
+      cacheHasData: this.#memory.record.hasData,
       positions: journal.positions(),
     });
     // One that went back in time must not go on with a resync that it had begun before.

@@ -39,7 +39,7 @@ export class FinalBarrier {
   /** It is journaled. Resolves when that is remembered. */
   async taken(barrier: { failover: string; lsn: bigint }): Promise<void> {
     this.#isUnderWay = true;
-    await this.#options.memory.save({ hasBarriers: true, final: barrier });
+    await this.#options.memory.save({ final: barrier });
   }
 
   /**

@@ -11,8 +11,8 @@ const RECORD_MAX = 64 << 10;
 
 const machineRecordSchema = z.object({
   cacheId: z.string(),
-  /** A barrier was taken into this cache: an agent that knows of none of its barriers went back in time. */
-  hasBarriers: z.boolean(),
+  /** The agent was told of this cache and sent it data: one that names another cache went back in time. */
+  hasData: z.boolean(),
   /** The last barrier of a planned failover. */
   final: z
     .object({
@@ -49,7 +49,7 @@ export class MachineMemory {
     const bytes = await readFile(disk, path, RECORD_MAX);
     const saved = bytes && decodeDocument(machineRecordSchema, path, bytes);
     const isOurs = saved !== undefined && saved.cacheId === options.cacheId;
-    const fresh = { cacheId: options.cacheId, hasBarriers: false };
+    const fresh = { cacheId: options.cacheId, hasData: false };
     return new MachineMemory(disk, path, isOurs ? saved : fresh);
   }
 

@@ -37,6 +37,8 @@ export interface SessionHost extends BarrierHost {
    */
   agentReported(status: AgentStatus, appended: () => Promise<void>): Promise<void>;
   heard(): void;
+  /** Data is about to be journaled, from an agent that has been told of this cache. */
+  dataCame(): void;
 }
 
 export interface MachineSessionOptions {
@@ -205,6 +207,7 @@ export class MachineSession {
     this.#creditLeft -= cost;
     this.#inFlight += cost;
     this.#receivedBytes += cost;
+    this.#options.host.dataCame();
     const appended = this.#options.journal
       .append(batch)
       .then(() => {

@@ -543,6 +543,36 @@ describe('fencing', () => {
   });
 });
 
+describe('a machine that lost its process server’s cache and then went back in time', () => {
+  test('must be resynced, also when the new cache has data of it and no barrier yet', async () => {
+    const db1 = agent();
+    await passing(db1.begin());
+    await passing(db1.resync(1));
+    await db1.connection.close();
+    // Of before the loss: it knows of as many records, but of none that this cache has.
+    const before = { ...db1.memory, cacheId: 'ab'.repeat(16), capturedLsn: 1_000n };
+    const welcome = await passing(agent(before).begin());
+    expect(welcome.resync).toEqual({ required: true, reason: 'SourceReverted' });
+  });
+
+  test('goes on when the new cache never had anything of it', async () => {
+    const db1 = agent();
+    await passing(db1.begin());
+    await passing(db1.resync(1));
+    await passing(db1.barrier());
+    journal().upload();
+    await db1.connection.close();
+    await stopServer();
+    const kept = journal();
+    cache = new FakeJournalCache('cb'.repeat(16));
+    cache.journals.set(machineId, kept);
+    await startServer();
+    await clock.advance(4_000);
+    const welcome = await passing(agent({ ...db1.memory, cacheId: 'ca'.repeat(16) }).begin());
+    expect(welcome.resync).toEqual({ required: false });
+  });
+});
+
 describe('a planned failover', () => {
   const finalSync = { failover: 'move-db1', powerOff: true };
 

@@ -24,11 +24,11 @@ const continued: Hello = {
   tracking: { state: 'Continued' },
 };
 
-function demanded(hello: Partial<Hello>, cacheHasBarriers = true) {
+function demanded(hello: Partial<Hello>, cacheHasData = true) {
   return resyncDemanded({
     hello: { ...continued, ...hello },
     cacheId: 'here',
-    cacheHasBarriers,
+    cacheHasData,
     positions,
   });
 }

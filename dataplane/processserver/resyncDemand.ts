@@ -7,12 +7,12 @@ import type { FrameType, Message } from '../wire/messages.ts';
  *
  * An agent stores the LSN that it gives before it sends the record. So one that says its tracking goes on, but knows of fewer records
  * than the journal has, was put back to an earlier moment, with its disks: a snapshot was restored. (An acknowledgement that got lost
- * is no such thing: the agent then knows of as many records.) Likewise one that names another cache although this one has its barriers.
+ * is no such thing: the agent then knows of as many records.) Likewise one that names another cache although this one has its data.
  */
 export function resyncDemanded(options: {
   hello: Message<typeof FrameType.Hello>;
   cacheId: string;
-  cacheHasBarriers: boolean;
+  cacheHasData: boolean;
   positions: JournalPositions;
 }): ResyncReason | undefined {
   const { hello, positions } = options;
@@ -24,6 +24,6 @@ export function resyncDemanded(options: {
     return knewLess ? 'SourceReverted' : hello.tracking.reason;
   }
   if (hello.capturedLsn < positions.journaledLsn) return 'SourceReverted';
-  if (options.cacheHasBarriers && hello.cacheId !== options.cacheId) return 'SourceReverted';
+  if (options.cacheHasData && hello.cacheId !== options.cacheId) return 'SourceReverted';
   return undefined;
 }

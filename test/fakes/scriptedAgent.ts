@@ -115,6 +115,7 @@ export class ScriptedAgent {
       const answer = await this.connection.receive();
       if (answer?.type === FrameType.Heartbeat) continue;
       if (answer?.type !== FrameType.Welcome) return answer;
+      this.memory.cacheId = answer.message.cacheId;
       this.#window = answer.message.creditBytes;
       this.#credit = this.#window;
       this.#nextLsn = answer.message.journaledLsn + 1n;
