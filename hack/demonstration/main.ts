@@ -204,7 +204,10 @@ async function recover(
   after: { operator: Running; disasterAt: number; ours: boolean },
 ): Promise<void> {
   say('creating an Unplanned Failover');
-  applyFailover(cloud, { saysWhatItRecovered: after.ours });
+  applyFailover(cloud, {
+    saysWhatItRecovered: after.ours,
+    bootTimeout: options.bootTimeout,
+  });
   const lines = new StepLines();
   const failover = await waitFor(
     {

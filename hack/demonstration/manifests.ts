@@ -106,8 +106,11 @@ export function failoverManifest(wish: FailoverWish): Failover {
 /** What the machine that we build says on its serial console once it has checked its records. */
 export const RECOVERED = 'FARSHORE-RECOVERED';
 
-export function applyFailover(cloud: Cloud, options: { saysWhatItRecovered: boolean }): void {
-  const serialConsole = { contains: RECOVERED, timeout: '5m' };
+export function applyFailover(
+  cloud: Cloud,
+  options: { saysWhatItRecovered: boolean; bootTimeout: string },
+): void {
+  const serialConsole = { contains: RECOVERED, timeout: options.bootTimeout };
   const spec = options.saysWhatItRecovered ? { healthCheck: { serialConsole } } : {};
   apply(cloud, [failoverManifest({ type: 'Unplanned', name: FAILOVER, spec })]);
 }

@@ -10,6 +10,8 @@ export interface Options {
   workload: string | undefined;
   seconds: number;
   keep: boolean;
+  /** Such as 5m. */
+  bootTimeout: string;
 }
 
 export function parseOptions(argv: readonly string[]): Options {
@@ -30,11 +32,17 @@ export function parseOptions(argv: readonly string[]): Options {
       existing,
     )
     .option('--seconds <n>', 'how long the workload runs before the disaster', positive, 20)
+    .option(
+      '--boot-timeout <duration>',
+      'how long the recovered machine may take to come up, such as 90s or 5m',
+      duration,
+      '5m',
+    )
     .option('--keep', 'leave everything running and say how to look', false)
     .allowExcessArguments(false)
     .parse(argv, { from: 'user' });
-  const { json, disk, workload, seconds, keep } = command.opts();
-  return { json, disks: disk, workload, seconds, keep };
+  const { json, disk, workload, seconds, keep, bootTimeout } = command.opts();
+  return { json, disks: disk, workload, seconds, keep, bootTimeout };
 }
 
 function collect(file: string, before: string[]): string[] {
@@ -45,6 +53,12 @@ function existing(file: string): string {
   const full = path.resolve(file);
   if (!existsSync(full)) throw new InvalidArgumentError(`${file} does not exist.`);
   return full;
+}
+
+function duration(text: string): string {
+  if (!/^[1-9][0-9]{0,3}[sm]$/.test(text))
+    throw new InvalidArgumentError('A number of seconds or minutes, such as 90s or 5m.');
+  return text;
 }
 
 function positive(text: string): number {
