@@ -267,7 +267,7 @@ async function takeControl(
       return { state: await control.takeFirst(), document, tookControl: true, standby: undefined };
     case 'Keep':
     case 'TakeOver': {
-      const ready = await prepare(deps, resource, open);
+      const endorsed = await endorse(deps, open);
       const state =
         decision.action === 'Keep'
           ? await control.state()
@@ -281,7 +281,10 @@ async function takeControl(
             };
       return {
         state,
-        document: ready,
+        document:
+          standby === undefined
+            ? await useOwnKey(deps, resource, { ...open, document: endorsed })
+            : endorsed,
         tookControl: decision.action === 'TakeOver' && standby === undefined,
         standby,
       };
@@ -289,34 +292,40 @@ async function takeControl(
   }
 }
 
+/** This installation's signing key must stand in the vault, endorsed, before it commands anybody. Does nothing when it is there. */
+async function endorse(
+  deps: OpenDeps,
+  open: { stores: VaultStores; keys: VaultKeys; document: VaultDocument },
+): Promise<VaultDocument> {
+  const { stores, keys, document } = open;
+  const recovery = keys.given?.recovery;
+  if (isEndorsedController(document, deps.installation.signingKey.publicKey)) return document;
+  if (recovery === undefined)
+    throw new FarshoreError(
+      Reason.KeyMissing,
+      'This installation’s signing key is not endorsed in the vault. Name a Secret with a recovery private key in spec.vaultKeySecretRef.',
+    );
+  const added = await addControllerKey(
+    { store: stores.objects },
+    {
+      installationId: deps.installation.id,
+      publicKey: deps.installation.signingKey.publicKey,
+      endorser: recovery.signing,
+    },
+  );
+  return added.document;
+}
+
 /**
- * What must stand in the vault before this installation commands anybody: its signing key, endorsed, and its own vault key, so that
- * the recovery key can go back to where it is kept. Does nothing when both are there.
+ * Makes the vault's key this installation's own, so that the recovery key can go back to where it is kept. Only once in control: the
+ * former key opens nothing from then on, and whoever stays in control must not lose it to a takeover that came too late.
  */
-async function prepare(
+async function useOwnKey(
   deps: OpenDeps,
   resource: RecoveryVault,
   open: { stores: VaultStores; keys: VaultKeys; document: VaultDocument },
 ): Promise<VaultDocument> {
-  const { stores, keys } = open;
-  let { document } = open;
-  const recovery = keys.given?.recovery;
-  if (!isEndorsedController(document, deps.installation.signingKey.publicKey)) {
-    if (recovery === undefined)
-      throw new FarshoreError(
-        Reason.KeyMissing,
-        'This installation’s signing key is not endorsed in the vault. Name a Secret with a recovery private key in spec.vaultKeySecretRef.',
-      );
-    const added = await addControllerKey(
-      { store: stores.objects },
-      {
-        installationId: deps.installation.id,
-        publicKey: deps.installation.signingKey.publicKey,
-        endorser: recovery.signing,
-      },
-    );
-    document = added.document;
-  }
+  const { stores, keys, document } = open;
   if (keys.own?.id === document.vaultKey.id) return document;
   const byWhom = opener(document, keys);
   if (byWhom === undefined) return document;
