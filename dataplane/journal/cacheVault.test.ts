@@ -290,6 +290,30 @@ describe('a process server without its cache', () => {
     await twin.close();
   });
 
+  test('keeps what was acknowledged when the answers to its claim get lost', async () => {
+    const world = new JournalWorld();
+    const first = await protectedMachine(world);
+    world.objects.fault = () => ({ when: 'before', error: unreachable });
+    first.agent.scribble(2);
+    await first.agent.barrier();
+    const acknowledged = first.journal.positions().lastBarrierLsn;
+    await first.cache.close();
+    const cache = await world.open();
+    let lost = 0;
+    world.objects.fault = (operation) =>
+      operation === 'putIfAbsent' && lost++ < 2 ? { when: 'after', error: unreachable } : undefined;
+    const opening = cache.openMachine(world.machine({ writerEpoch: 2 }));
+    let opened = false;
+    void opening.then(() => {
+      opened = true;
+    });
+    for (let round = 0; !opened && round < 200; round += 1) await world.clock.advance(1_000);
+    const journal = await opening;
+    expect(lost).toBeGreaterThan(2);
+    expect(journal.positions().lastBarrierLsn).toBe(acknowledged);
+    await cache.close();
+  });
+
   test('waits for a vault that does not answer, says why, and can be called off', async () => {
     const world = new JournalWorld();
     world.objects.fault = () => ({ when: 'before', error: unreachable });

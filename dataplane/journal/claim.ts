@@ -3,11 +3,12 @@
  */
 import type { Clock, ObjectStore, Random } from '../../platform/ports.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import { CHAIN_START, Chain, ChainError, type ChainPosition } from './chain.ts';
+import { CHAIN_START, Chain, ChainError, type ChainPosition, positionOf } from './chain.ts';
 import type { Fenced } from './machineJournal.ts';
 import { SEGMENT_CHUNK_SIZE, type SegmentHeader, type SegmentSide } from './segment.ts';
 import type { SegmentCodec } from './segmentCodec.ts';
 import { commitSegment } from './segmentCommit.ts';
+import { fetchSegment } from './segmentReader.ts';
 import { encodeSegment } from './segmentWriter.ts';
 
 export interface ClaimDeps {
@@ -28,7 +29,8 @@ export interface ClaimRequest {
 /**
  * Begins (or begins again, after a loss of local state) writing as an epoch: puts a Claim behind whatever is newest, however often a
  * delayed segment of an earlier writer comes first. Once it returns, no segment sealed before can join the chain any more.
- * Throws StoreError; `fenced` when a higher epoch, or a seal that this epoch does not outrank, is there.
+ * `predecessor` is what lies before it and before earlier claims of the same epoch, which are our own whose answer was lost, or hold no
+ * record in any case. Throws StoreError; `fenced` when a higher epoch, or a seal that this epoch does not outrank, is there.
  */
 export async function claimJournal(
   deps: ClaimDeps,
@@ -38,6 +40,7 @@ export async function claimJournal(
   | { outcome: 'fenced'; fenced: Fenced }
 > {
   const newest = await new Chain(deps, request).newest(signalOf(request));
+  const before = newest && (await beforeOwnClaims(deps, request, newest));
   let predecessor = newest?.position ?? CHAIN_START;
   let header = newest?.header;
   for (;;) {
@@ -49,10 +52,34 @@ export async function claimJournal(
       failover: undefined,
     });
     if (committed.outcome === 'committed')
-      return { outcome: 'claimed', position: committed.position, predecessor };
+      return {
+        outcome: 'claimed',
+        position: committed.position,
+        predecessor: predecessor === newest?.position && before ? before : predecessor,
+      };
     predecessor = committed.by.position;
     header = committed.by.header;
   }
+}
+
+/** What an earlier try, whose answer was lost, was put behind; undefined when that can't be seen. */
+async function beforeOwnClaims(
+  deps: ClaimDeps,
+  request: ClaimRequest,
+  newest: { position: ChainPosition; header: SegmentHeader },
+): Promise<ChainPosition | undefined> {
+  let { position, header } = newest;
+  while (header.kind === 'Claim' && header.writerEpoch === request.writerEpoch) {
+    const name = vaultLayout.segment(request.machineId, position.seq - 1);
+    const reader =
+      position.seq === 0 ? undefined : await fetchSegment(deps.objects, name, signalOf(request));
+    if (reader === undefined) return undefined;
+    const { header: earlier } = reader;
+    if ((await reader.digest()) !== header.previousDigest) return undefined;
+    position = positionOf(earlier, header.previousDigest);
+    header = earlier;
+  }
+  return position;
 }
 
 /**
