@@ -62,7 +62,8 @@ export async function runFailover(
   deps: RecoveryDeps,
   options: RunOptions,
 ): Promise<FailoverDocument> {
-  const entry = await LedgerEntry.read(deps.objects, name);
+  const writer = Buffer.from(deps.random.bytes(8)).toString('hex');
+  const entry = await LedgerEntry.read(deps.objects, name, { writer });
   if (entry === undefined)
     throw new FailoverFatal(
       'FailoverUnknown',

@@ -137,6 +137,8 @@ export const failoverDocumentSchema = z.object({
   /** uid of the Failover resource that was accepted first. */
   uid: z.string(),
   installationId: hex(16),
+  /** Random, of the run that wrote last: two that write the very same bytes must not both take them for their own. */
+  writer: hex(8).optional(),
   request: failoverRequestSchema,
   acceptedAt: timeMs,
   desired: z.enum(['Committed', 'CleanedUp']).optional(),
@@ -179,13 +181,15 @@ export class LedgerConflict extends FarshoreError {
 export class LedgerEntry {
   readonly #objects: ObjectStore;
   readonly #key: string;
+  readonly #writer: string | undefined;
   #etag: string;
   #document: FailoverDocument;
 
   private constructor(
     objects: ObjectStore,
-    held: { key: string; etag: string; document: FailoverDocument },
+    held: { key: string; etag: string; document: FailoverDocument; writer?: string | undefined },
   ) {
+    this.#writer = held.writer;
     this.#objects = objects;
     this.#key = held.key;
     this.#etag = held.etag;
@@ -196,14 +200,19 @@ export class LedgerEntry {
     return this.#document;
   }
 
-  static async read(objects: ObjectStore, name: string): Promise<LedgerEntry | undefined> {
+  /** `writer` (8 random bytes, hex): whoever will advance it, for as long as it holds this entry. */
+  static async read(
+    objects: ObjectStore,
+    name: string,
+    options: { writer?: string } = {},
+  ): Promise<LedgerEntry | undefined> {
     const key = vaultLayout.failover(name);
     const stored = await objects.get(key);
     if (stored === undefined) return undefined;
     const document = decodeDocument(failoverDocumentSchema, key, stored.body);
     if (document.name !== name)
       throw new VaultDocumentError(key, `it is of failover ${document.name}`);
-    return new LedgerEntry(objects, { key, etag: stored.etag, document });
+    return new LedgerEntry(objects, { key, etag: stored.etag, document, writer: options.writer });
   }
 
   /** Enters the failover, or adopts the entry that is there already, whoever made it. */
@@ -222,7 +231,9 @@ export class LedgerEntry {
    * somebody else's version is.
    */
   async update(change: Partial<FailoverDocument>): Promise<void> {
-    const document = { ...this.#document, ...change };
+    const { writer: _, ...before } = this.#document;
+    const writer = this.#writer === undefined ? {} : { writer: this.#writer };
+    const document = { ...before, ...change, ...writer };
     const bytes = encodeDocument(failoverDocumentSchema, document);
     const result = await this.#objects.replace(this.#key, bytes, { etag: this.#etag });
     if (result.outcome === 'replaced') this.#etag = result.etag;
