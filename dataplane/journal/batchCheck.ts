@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { type JournalDisk, JournalError, type RecordBatch } from './machineJournal.ts';
 import { sameBytes } from './merkle.ts';
 import {
@@ -74,7 +74,7 @@ function checkData(record: DataRecord, lsn: bigint, disks: ReadonlyMap<number, J
 
 function hashOf(record: DataRecord): Uint8Array {
   const content = record.zeroMask === 0 ? record.blocks : unfold(record);
-  return createHash('sha256').update(content).digest();
+  return hash('sha256', content, 'buffer');
 }
 
 function unfold(record: DataRecord): Uint8Array {
