@@ -3,7 +3,7 @@ import { DISK_SIZE_MAX } from '../../dataplane/journal/merkle.ts';
 import type { Compute } from '../../platform/ports.ts';
 import type { CatalogDocument } from '../../vault/documents.ts';
 import type { FailoverTarget } from '../../vault/ledger.ts';
-import type { RecoveryDeps, StepRun } from '../context.ts';
+import type { StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { claimMachine } from './catalog.ts';
 import { requirePossiblePoint } from './point.ts';
