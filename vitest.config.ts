@@ -1,7 +1,19 @@
 import { defineConfig } from 'vitest/config';
 
-// unit: fast, no network beyond this process, no root. integration: real servers and devices, one file at a time
-// because they share the machine's loop devices and its two cores.
+/** Tests that freeze filesystems, attach loop devices or boot machines: one file at a time, for they share the machine's two cores. */
+const deviceTests = [
+  'test/e2e/**/*.test.ts',
+  'test/integration/{agent,bench,capture,datapath,errors,guest,machines}.test.ts',
+];
+const slow = {
+  testTimeout: 120_000,
+  hookTimeout: 180_000,
+  fileParallelism: false,
+  pool: 'forks',
+} as const;
+
+// unit: fast, no network beyond this process, no root. servers: a real API server, Azurite, the ARM emulator, process servers.
+// devices: needs root. hack/run-tests.ts runs the last two side by side.
 export default defineConfig({
   test: {
     projects: [
@@ -15,14 +27,13 @@ export default defineConfig({
       },
       {
         test: {
-          name: 'integration',
-          include: ['test/integration/**/*.test.ts', 'test/e2e/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 180_000,
-          fileParallelism: false,
-          pool: 'forks',
+          name: 'servers',
+          include: ['test/integration/**/*.test.ts'],
+          exclude: deviceTests,
+          ...slow,
         },
       },
+      { test: { name: 'devices', include: deviceTests, ...slow } },
     ],
   },
 });

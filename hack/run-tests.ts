@@ -2,8 +2,8 @@
  * Runs every check one after the other, shows each one's output, and ends with one line that counts them all:
  * a static check counts as one test, and so does each of Vitest's.
  */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { ensureKubernetes } from './kubernetes.ts';
@@ -24,9 +24,15 @@ try {
     ['CRD types', ['node', 'hack/generate-crd-types.ts', '--check']],
   ] as const)
     add(staticCheck(name, command));
-  add(vitest('unit'));
+  add(await vitest('unit', 'live'));
   process.env.KUBEBUILDER_ASSETS = await ensureKubernetes((line) => console.log(line));
-  add(vitest('integration'));
+  // Each waits for servers, boots and barriers most of the time: side by side they take little longer than the longer one.
+  const [servers, devices] = await Promise.all([
+    vitest('servers', 'after'),
+    vitest('devices', 'live'),
+  ]);
+  add(servers);
+  add(devices);
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
@@ -46,33 +52,37 @@ function staticCheck(name: string, command: readonly string[]): Count {
   return status === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 };
 }
 
-function vitest(project: string): Count {
-  console.log(`--- ${project} tests`);
+/** One project's tests. Output that comes `after` is shown in one piece, so that two projects do not mix theirs. */
+async function vitest(project: string, show: 'live' | 'after'): Promise<Count> {
   const report = path.join(scratch, `${project}.json`);
-  const run = spawnSync(
-    'vitest',
-    [
-      'run',
-      '--project',
-      project,
-      '--reporter=default',
-      '--reporter=json',
-      `--outputFile.json=${report}`,
-    ],
-    { stdio: 'inherit' },
-  );
+  const output = path.join(scratch, `${project}.log`);
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  const stream = show === 'live' ? 'inherit' : openSync(output, 'w');
+  if (show === 'live') console.log(`--- ${project} tests`);
+  const child = spawn('vitest', ['run', '--project', project, ...reporters], {
+    stdio: ['ignore', stream, stream],
+  });
+  const status = await new Promise<number | null>((resolve) => child.once('exit', resolve));
+  if (typeof stream === 'number') {
+    closeSync(stream);
+    console.log(`--- ${project} tests\n${readFileSync(output, 'utf8')}`);
+  }
+  return counted(report, { project, status });
+}
+
+function counted(report: string, run: { project: string; status: number | null }): Count {
   try {
-    const counted = JSON.parse(readFileSync(report, 'utf8')) as Record<string, number>;
-    const failed = counted.numFailedTests ?? 0;
+    const counts = JSON.parse(readFileSync(report, 'utf8')) as Record<string, number>;
+    const failed = counts.numFailedTests ?? 0;
     // A file that could not even be loaded fails no test of its own, yet the run.
     const silent = run.status !== 0 && failed === 0 ? 1 : 0;
     return {
-      passed: counted.numPassedTests ?? 0,
+      passed: counts.numPassedTests ?? 0,
       failed: failed + silent,
-      skipped: (counted.numPendingTests ?? 0) + (counted.numTodoTests ?? 0),
+      skipped: (counts.numPendingTests ?? 0) + (counts.numTodoTests ?? 0),
     };
   } catch {
-    console.error(`${project}: no report was written`);
+    console.error(`${run.project}: no report was written`);
     return { passed: 0, failed: 1, skipped: 0 };
   }
 }
