@@ -2,7 +2,6 @@ import { defineConfig } from 'vitest/config';
 
 /** Tests that freeze filesystems, attach loop devices or boot machines: one file at a time, for they share the machine's two cores. */
 const deviceTests = [
-  'test/e2e/**/*.test.ts',
   'test/integration/{agent,bench,capture,datapath,errors,guest,machines}.test.ts',
 ];
 const slow = {
@@ -15,7 +14,8 @@ const slow = {
 } as const;
 
 // unit: fast, no network beyond this process, no root. servers: a real API server, Azurite, the ARM emulator, process servers.
-// devices: needs root. hack/run-tests.ts runs the last two side by side.
+// devices: agents on loop devices and in guests. e2e: everything together. The last two need root; hack/run-tests.ts says what runs
+// beside what.
 export default defineConfig({
   test: {
     projects: [
@@ -36,6 +36,7 @@ export default defineConfig({
         },
       },
       { test: { name: 'devices', include: deviceTests, ...slow } },
+      { test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], ...slow } },
     ],
   },
 });

@@ -26,13 +26,10 @@ try {
     add(staticCheck(name, command));
   add(await vitest('unit', 'live'));
   process.env.KUBEBUILDER_ASSETS = await ensureKubernetes((line) => console.log(line));
-  // Each waits for servers, boots and barriers most of the time: side by side they take little longer than the longer one.
-  const [servers, devices] = await Promise.all([
-    vitest('servers', 'after'),
-    vitest('devices', 'live'),
-  ]);
-  add(servers);
-  add(devices);
+  // Both mostly wait, for servers, boots and barriers: side by side they take little longer than the longer one.
+  const besides = async () => [await vitest('servers', 'after'), await vitest('e2e', 'after')];
+  const [others, devices] = await Promise.all([besides(), vitest('devices', 'live')]);
+  for (const count of [...others, devices]) add(count);
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }

