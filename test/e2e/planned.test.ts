@@ -86,12 +86,12 @@ test('a machine whose boot sector was overwritten fails its health check, and th
   try {
     createFailover(site.cloud, {
       ...{ type: 'Test', name: 'wiped' },
-      spec: { healthCheck: { serialConsole: { contains: RECOVERED, timeout: '8s' } } },
+      spec: { healthCheck: { serialConsole: { contains: RECOVERED, timeout: '10s' } } },
     });
     const failed = await untilPhase(site, { failover: 'wiped', phase: 'Failed' });
     const ready = failed.status?.conditions?.find((one) => one.type === 'Ready');
     expect(ready).toMatchObject({ status: 'False', reason: 'HealthCheckFailed' });
-    expect(ready?.message).toMatch(/did not pass its health check within 8 s/);
+    expect(ready?.message).toMatch(/did not pass its health check within 10 s/);
     const verdict = verdictOf(failed, { saysWhatItRecovered: true });
     expect(verdict).toMatchObject({ rootsMatch: true, booted: false, recordRecovered: null });
     expect(verdict.trouble).toMatch(/did not pass its health check/);

@@ -102,7 +102,8 @@ export class ImageSink implements RecordSink {
       if (length > 0) writeSync(image.file, bytes, 0, length, offset);
     }
     this.dataBytes += record.blocks.length;
-    this.hashes.set(`${record.disk}:${record.leaf}`, record.leafHash.slice());
+    // A copy (Buffer's slice would be none): the batch's memory is used again once this call resolves.
+    this.hashes.set(`${record.disk}:${record.leaf}`, Uint8Array.from(record.leafHash));
   }
 
   #leaf(disk: number, leaf: number): Uint8Array {
