@@ -112,7 +112,7 @@ export class LeafTable {
   ): Promise<void> {
     this.#ahead = undefined;
     const before = await this.#load(chunk);
-    const after = before.slice();
+    const after = new Uint8Array(before);
     const dirty = new Set<number>();
     for (const { leaf, hash } of hashes) {
       const at = (leaf % CHUNK_LEAVES) * HASH_SIZE;

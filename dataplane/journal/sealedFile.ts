@@ -100,7 +100,7 @@ export async function readSealed(
   let sizeBytes = 0;
   for await (const piece of readFile(disk, path)) {
     hash.update(piece);
-    if (sizeBytes === 0) start = piece.slice(0, SEGMENT_HEADER_MAX);
+    if (sizeBytes === 0) start = new Uint8Array(piece.subarray(0, SEGMENT_HEADER_MAX));
     sizeBytes += piece.length;
   }
   if (hash.digest('hex') !== options.digest) return undefined;

@@ -88,7 +88,7 @@ export class SparseBitmap {
     const zeros = new Uint8Array(CHUNK_BYTES);
     for (const index of [...this.#changed].sort((a, b) => a - b)) {
       // Copied: bits may change while the write is under way, and the chunk then counts as changed again.
-      const bytes = this.#chunks.get(index)?.slice() ?? zeros;
+      const bytes = new Uint8Array(this.#chunks.get(index) ?? zeros);
       this.#changed.delete(index);
       await file.write(bytes, index * CHUNK_BYTES);
     }
