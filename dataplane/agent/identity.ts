@@ -3,6 +3,7 @@
  * the machine was last protected, which tells a reboot from a lost state.
  */
 import { z } from 'zod';
+import { replaceFile } from '../../platform/durableFile.ts';
 import { errorCode, FarshoreError } from '../../platform/errors.ts';
 import type { Disk } from '../../platform/ports.ts';
 import { machineIdSchema } from '../../vault/documents.ts';
@@ -88,16 +89,6 @@ export class IdentityStore {
   }
 
   async #replace(path: string, value: object): Promise<void> {
-    const temporary = `${path}.new`;
-    await this.#disk.remove(temporary);
-    const file = await this.#disk.open(temporary, 'createExclusive');
-    try {
-      await file.write(new TextEncoder().encode(`${JSON.stringify(value)}\n`), 0);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await this.#disk.rename({ from: temporary, to: path });
-    await this.#disk.syncDirectory('.');
+    await replaceFile(this.#disk, path, new TextEncoder().encode(`${JSON.stringify(value)}\n`));
   }
 }

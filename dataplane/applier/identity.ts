@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import { replaceFile } from '../../platform/durableFile.ts';
 import { errorCode, FarshoreError } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger, ObjectStore, Random } from '../../platform/ports.ts';
 import { isStoreError } from '../../platform/storeErrors.ts';
@@ -79,7 +80,7 @@ export async function establishIdentity(
   const known = await readJson(deps.disk, ENROLLED_FILE, enrolledFileSchema);
   if (known !== undefined && JSON.stringify(known) === JSON.stringify(enrolled)) return key;
   await enrol(deps, options, key);
-  await replaceFile(deps.disk, ENROLLED_FILE, JSON.stringify(enrolled));
+  await replaceFile(deps.disk, ENROLLED_FILE, new TextEncoder().encode(JSON.stringify(enrolled)));
   await deps.disk.remove(REQUEST_FILE);
   return key;
 }
@@ -89,7 +90,7 @@ async function loadKey(deps: IdentityDeps): Promise<BoxKey> {
   if (text !== undefined) return decodeEncryptionKey(text.trim());
   const key = generateBoxKey(deps.random);
   // Durable before it is told to anybody: what is sealed to it can be opened by nothing else.
-  await replaceFile(deps.disk, KEY_FILE, `${encodeEncryptionKey(key)}\n`);
+  await replaceFile(deps.disk, KEY_FILE, new TextEncoder().encode(`${encodeEncryptionKey(key)}\n`));
   return key;
 }
 
@@ -129,7 +130,7 @@ async function loadRequest(deps: IdentityDeps, name: string): Promise<string> {
   const known = await readJson(deps.disk, REQUEST_FILE, requestFileSchema);
   if (known !== undefined) return known.csrPem;
   const { csrPem } = await createCertificateRequest(deps, { commonName: name });
-  await replaceFile(deps.disk, REQUEST_FILE, JSON.stringify({ csrPem }));
+  await replaceFile(deps.disk, REQUEST_FILE, new TextEncoder().encode(JSON.stringify({ csrPem })));
   return csrPem;
 }
 
@@ -189,19 +190,4 @@ async function readText(disk: Disk, path: string): Promise<string | undefined> {
   } finally {
     await file.close();
   }
-}
-
-/** Temp, fsync, rename, fsync of the directory. */
-async function replaceFile(disk: Disk, path: string, text: string): Promise<void> {
-  const temporary = `${path}.new`;
-  await disk.remove(temporary);
-  const file = await disk.open(temporary, 'createExclusive');
-  try {
-    await file.write(new TextEncoder().encode(text), 0);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await disk.rename({ from: temporary, to: path });
-  await disk.syncDirectory('.');
 }

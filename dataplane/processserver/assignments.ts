@@ -3,6 +3,7 @@
  * served from there when vault or operator are dead; older ones, forged ones and those for somebody else are refused and named.
  */
 import { z } from 'zod';
+import { readFile, replaceFile } from '../../platform/durableFile.ts';
 import { errorCode, errorMessage, FarshoreError } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger, ObjectStore } from '../../platform/ports.ts';
 import { trustedControllers } from '../../vault/controllerTrust.ts';
@@ -15,7 +16,6 @@ import {
 import { vaultLayout } from '../../vault/layout.ts';
 import { type AcceptedDocument, FreshnessGuard, openSigned } from '../../vault/signing.ts';
 import { requireVault } from '../../vault/vault.ts';
-import { readFile, replaceFile } from './durableFile.ts';
 
 const SAVED_FILE = 'control/assignments.json';
 const DOCUMENT_MAX = 64 << 20;

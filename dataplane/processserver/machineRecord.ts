@@ -3,9 +3,9 @@
  * directory. Belongs to one cache: under another cacheId it is forgotten.
  */
 import { z } from 'zod';
+import { readFile, removeFile, replaceFile } from '../../platform/durableFile.ts';
 import type { Disk } from '../../platform/ports.ts';
 import { decodeDocument, encodeDocument, lsnText } from '../../vault/documents.ts';
-import { readFile, removeFile, replaceFile } from './durableFile.ts';
 
 const RECORD_MAX = 64 << 10;
 

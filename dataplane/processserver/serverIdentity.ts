@@ -5,6 +5,7 @@
  */
 import { createHash, createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
 import { z } from 'zod';
+import { readFile, removeFile, replaceFile } from '../../platform/durableFile.ts';
 import { errorCode, FarshoreError } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger, ObjectStore, Random } from '../../platform/ports.ts';
 import { isStoreError } from '../../platform/storeErrors.ts';
@@ -24,7 +25,6 @@ import {
   generateBoxKey,
 } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import { readFile, removeFile, replaceFile } from './durableFile.ts';
 
 const ENCRYPTION_KEY_FILE = 'identity/encryption.key';
 const REQUEST_FILE = 'identity/request.json';

@@ -1,6 +1,6 @@
-/** Small files in the cache directory that must be whole or not there: replaced by temp, fsync, rename, fsync of the directory. */
-import { errorCode } from '../../platform/errors.ts';
-import type { Disk } from '../../platform/ports.ts';
+/** Small files in a process's own directory that must be whole or not there: replaced by temp, fsync, rename, fsync of the directory. */
+import { errorCode } from './errors.ts';
+import type { Disk } from './ports.ts';
 
 /** Replaces a file durably. Two calls for the same path must not overlap. */
 export async function replaceFile(disk: Disk, path: string, bytes: Uint8Array): Promise<void> {
