@@ -123,8 +123,3 @@ function unmount(mountPoint: string): void {
     },
   );
 }
-
-/** Bytes that a sparse image really holds. */
-export function usedBytes(image: string): number {
-  return statSync(image).blocks * 512;
-}
