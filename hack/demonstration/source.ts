@@ -1,6 +1,6 @@
 /** The machine at the source site: loop devices, a mounted filesystem, a workload that writes to it. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { attach, buildBootableImage, detach } from '../../test/machines/bootableImage.ts';
 import { type Running, start } from './process.ts';
