@@ -85,6 +85,11 @@ export class Backlog {
     return this.#open?.sinceMonotonicMs;
   }
 
+  /** Bytes of the open cut. */
+  get openBytes(): number {
+    return this.#open?.plainLength ?? 0;
+  }
+
   closeOpen(): void {
     if (this.#open === undefined) return;
     this.#closed.push(this.#open);

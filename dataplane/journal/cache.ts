@@ -48,6 +48,8 @@ export interface CacheLimits {
   segmentBytes: number;
   /** A segment is sealed at the latest so long after its oldest record, also when no barrier comes. */
   sealAfterMs: number;
+  /** While nothing is on its way to the vault, records are sealed from so many bytes on: a link that could be used is not left idle. */
+  sealEarlyBytes: number;
   /** Appends wait while the disk has less than this left. */
   minFreeBytes: number;
   /** Appends wait while the log is larger than this. */
@@ -58,6 +60,7 @@ export const DEFAULT_CACHE_LIMITS: CacheLimits = {
   logFileBytes: 256 << 20,
   segmentBytes: SEGMENT_PLAIN_MAX,
   sealAfterMs: 10_000,
+  sealEarlyBytes: 16 << 20,
   minFreeBytes: 256 << 20,
   maxBytes: Number.MAX_SAFE_INTEGER,
 };

@@ -31,6 +31,8 @@ export interface LogAppend {
   count: number;
   /** Not to be changed before the append resolves. */
   payload: Uint8Array;
+  /** CRC-32 of the payload, where it is known already. */
+  payloadCrc?: number | undefined;
 }
 
 /** Where an entry lies: `offset` is that of its header. */
@@ -200,7 +202,7 @@ export class CacheLog {
         firstLsn: entry.firstLsn,
         count: entry.count,
         payloadLength: entry.payload.length,
-        payloadCrc: crc32(entry.payload),
+        payloadCrc: entry.payloadCrc ?? crc32(entry.payload),
         durable,
       };
       await writer.put(header, entry.payload);
@@ -325,7 +327,7 @@ export async function* readEntries(
 /** Reads a file front to back with few, large reads. What `get` returns is valid until the next `get`. */
 export class FileWindow {
   readonly #file: DiskFile;
-  #buffer = new Uint8Array(1 << 20);
+  #buffer: Uint8Array = Buffer.allocUnsafeSlow(1 << 20);
   #start = 0;
   #length = 0;
 
@@ -336,7 +338,7 @@ export class FileWindow {
   /** Undefined when the file ends before. */
   async get(offset: number, length: number): Promise<Uint8Array | undefined> {
     if (offset < this.#start || offset + length > this.#start + this.#length) {
-      if (length > this.#buffer.length) this.#buffer = new Uint8Array(length);
+      if (length > this.#buffer.length) this.#buffer = Buffer.allocUnsafeSlow(length);
       this.#start = offset;
       this.#length = await this.#file.read(this.#buffer, offset);
       if (length > this.#length) return undefined;

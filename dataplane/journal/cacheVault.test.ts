@@ -90,6 +90,25 @@ describe('putting segments', () => {
     await until(() => journal.positions().uploadedLsn === journaledLsn);
     await cache.close();
   });
+
+  test('records go to an idle vault without waiting for more, and collect while one segment is on its way', async () => {
+    const world = new JournalWorld({ limits: { sealEarlyBytes: 4096 } });
+    const { cache, journal, agent } = await protectedMachine(world);
+    const put = Promise.withResolvers<void>();
+    world.objects.interleave = (operation) =>
+      operation === 'putIfAbsent' ? put.promise : undefined;
+    const before = world.objects.keys().length;
+    // Each more than enough to be sealed: the first is put at once, the others wait for it in one cut.
+    for (let round = 0; round < 4; round++) {
+      agent.scribble(5);
+      await agent.sendDirty();
+    }
+    const { journaledLsn } = journal.positions();
+    put.resolve();
+    await until(() => journal.positions().uploadedLsn === journaledLsn);
+    expect(world.objects.keys().length - before).toBe(2);
+    await cache.close();
+  });
 });
 
 describe('who may write a journal', () => {

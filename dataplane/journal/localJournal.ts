@@ -67,6 +67,16 @@ export interface LocalJournalParts {
   tables: Map<number, LeafTable>;
   segmentBytes: number;
   sealAfterMs: number;
+  sealEarlyBytes: number;
+}
+
+/** What goes into the log in one piece. */
+interface JournalEntry {
+  firstLsn: Lsn;
+  count: number;
+  payload: Uint8Array;
+  payloadCrc?: number | undefined;
+  barrier: BarrierSummary | undefined;
 }
 
 export class LocalJournal implements MachineJournal {
@@ -124,6 +134,7 @@ export class LocalJournal implements MachineJournal {
       },
       backlog: this.#backlog,
       sealAfterMs: parts.sealAfterMs,
+      sealEarlyBytes: parts.sealEarlyBytes,
       events: {
         committed: (sealed) => this.#onCommitted(sealed),
         fenced: (fenced) => this.#onFenced(fenced),
@@ -194,7 +205,9 @@ export class LocalJournal implements MachineJournal {
       const lsn = batch.firstLsn + BigInt(i);
       this.#resyncSubmitted = resyncAfter({ record, lsn }, this.#resyncSubmitted);
     }
-    await this.#journal({ ...batch, payload: batch.records, barrier: undefined }, (entry) => {
+    const { firstLsn, count, records: payload, recordsCrc: payloadCrc } = batch;
+    const unbarred = { firstLsn, count, payload, payloadCrc, barrier: undefined };
+    await this.#journal(unbarred, (entry) => {
       for (const [i, record] of records.entries()) this.#apply(record, entry.firstLsn + BigInt(i));
     });
   }
@@ -369,7 +382,7 @@ export class LocalJournal implements MachineJournal {
   }
 
   async #journal(
-    entry: { firstLsn: Lsn; count: number; payload: Uint8Array; barrier: undefined },
+    entry: JournalEntry & { barrier: undefined },
     apply: (entry: { firstLsn: Lsn }) => void,
   ): Promise<void> {
     const { done } = await this.#submit(async () => {
@@ -387,15 +400,7 @@ export class LocalJournal implements MachineJournal {
   }
 
   /** Hands an entry to the log now; it takes effect when it is durable and everything before it has. */
-  #toLog(
-    entry: {
-      firstLsn: Lsn;
-      count: number;
-      payload: Uint8Array;
-      barrier: BarrierSummary | undefined;
-    },
-    apply: () => void,
-  ): Promise<void> {
+  #toLog(entry: JournalEntry, apply: () => void): Promise<void> {
     const { machineId } = this;
     const { incarnation } = this.#state;
     const lastLsn = entry.firstLsn + BigInt(entry.count) - 1n;

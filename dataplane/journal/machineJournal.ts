@@ -68,6 +68,8 @@ export interface RecordBatch {
   firstLsn: Lsn;
   count: number;
   records: Uint8Array;
+  /** CRC-32 of `records`, where it is known already. */
+  recordsCrc?: number;
 }
 
 export interface BarrierRequest {

@@ -32,6 +32,7 @@ const RETRY_MAX_MS = 30_000;
 export interface OpenJournalDeps extends LocalJournalDeps, RebuildDeps {
   segmentBytes: number;
   sealAfterMs: number;
+  sealEarlyBytes: number;
   /** What the log holds of a machine, in log order, whatever its incarnation. */
   runsOf(machineId: string): readonly LogRun[];
   /** Where recovery found acknowledged entries lost. */

@@ -11,8 +11,7 @@ import { releaseMemory, type SegmentCodec } from './segmentCodec.ts';
 import { writeSegment } from './segmentWriter.ts';
 
 const SEGMENT_FILE = /^(\d{12})-([0-9a-f]{64})\.seg$/;
-/** Small enough that pieces which were sent die young: with 1 MiB, the collector goes over the whole heap for every few. */
-const READ_SIZE = 128 << 10;
+const READ_SIZE = 1 << 20;
 /** A smaller segment is given to the store as bytes. */
 const STREAM_ABOVE = 1 << 20;
 
@@ -112,7 +111,7 @@ async function* readFile(disk: Disk, path: string): AsyncGenerator<Uint8Array<Ar
   const file = await disk.open(path, 'read');
   try {
     for (let offset = 0; ; ) {
-      const buffer = new Uint8Array(READ_SIZE);
+      const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
       const read = await file.read(buffer, offset);
       if (read === 0) return;
       offset += read;

@@ -39,7 +39,6 @@
 import { createHash, hkdfSync } from 'node:crypto';
 import { FarshoreError } from '../../platform/errors.ts';
 import type { BarrierSummary, Lsn } from '../../vault/documents.ts';
-import { HASH_SIZE } from './record.ts';
 
 export const SEGMENT_VERSION = 1;
 /** The most that a segment object is: what one Put Blob carries comfortably and a reader has to expect. */
@@ -53,6 +52,7 @@ export const SEGMENT_FIXED_HEADER = 160;
 export const SEGMENT_BARRIERS_MAX = 1024;
 const SEGMENT_FAILOVER_MAX = 253;
 const BARRIER_SIZE = 24;
+const DIGEST_SIZE = 32;
 const TAG_SIZE = 16;
 const MAGIC = Uint8Array.of(0x89, 0x46, 0x53, 0x45, 0x47, 0x0d, 0x0a, 0x1a);
 const KEY_INFO = 'farshore-segment-v1';
@@ -86,7 +86,7 @@ export interface SegmentHeader {
   failover: string | undefined;
 }
 
-export const NO_DIGEST = '0'.repeat(2 * HASH_SIZE);
+export const NO_DIGEST = '0'.repeat(2 * DIGEST_SIZE);
 
 export type SegmentErrorCode =
   /** Bytes that no writer of ours can have left: flipped, cut, too long. */

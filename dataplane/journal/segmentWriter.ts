@@ -91,7 +91,7 @@ async function* chunksOf(
 ): AsyncGenerator<Uint8Array> {
   const count = chunkCountOf(header);
   let index = 0;
-  let chunk = new Uint8Array(chunkLengthOf(header, 0));
+  let chunk: Uint8Array = Buffer.allocUnsafeSlow(chunkLengthOf(header, 0));
   let filled = 0;
   for await (const piece of plain) {
     let taken = 0;
@@ -105,7 +105,7 @@ async function* chunksOf(
       yield chunk;
       index += 1;
       filled = 0;
-      if (index < count) chunk = new Uint8Array(chunkLengthOf(header, index));
+      if (index < count) chunk = Buffer.allocUnsafeSlow(chunkLengthOf(header, index));
     }
   }
   if (header.plainLength === 0) yield new Uint8Array(0);

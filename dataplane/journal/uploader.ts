@@ -40,11 +40,14 @@ export class Uploader {
   readonly #machine: { machineId: string; dataKey: Uint8Array; writerEpoch: number };
   readonly #backlog: Backlog;
   readonly #sealAfterMs: number;
+  readonly #sealEarlyBytes: number;
   readonly #events: UploadEvents;
   readonly #abort = new AbortController();
   /** Of sealing and of putting, which go on side by side. */
   readonly #errors = new Map<'seal' | 'put', { error: Error; sinceMs: number }>();
   #running: Promise<void> = Promise.resolve();
+  /** Resolves when the put that is under way is over; undefined while there is none. */
+  #putting: Promise<void> | undefined;
 
   constructor(
     deps: UploaderDeps,
@@ -52,6 +55,7 @@ export class Uploader {
       machine: { machineId: string; dataKey: Uint8Array; writerEpoch: number };
       backlog: Backlog;
       sealAfterMs: number;
+      sealEarlyBytes: number;
       events: UploadEvents;
     },
   ) {
@@ -59,6 +63,7 @@ export class Uploader {
     this.#machine = options.machine;
     this.#backlog = options.backlog;
     this.#sealAfterMs = options.sealAfterMs;
+    this.#sealEarlyBytes = options.sealEarlyBytes;
     this.#events = options.events;
   }
 
@@ -86,17 +91,31 @@ export class Uploader {
     for (;;) {
       const sealed = (await next) ?? (await this.#sealNext(position));
       position = positionAfter(sealed);
+      const putting = this.#put(sealed);
       const ahead = this.#sealNext(position);
       // Looked at when its turn comes; until then its failure is nobody's surprise.
       ahead.catch(() => {});
       next = ahead;
-      const committed = await this.#commit(sealed);
+      const committed = await putting;
       if (!committed) {
         this.#abort.abort(new Error('the journal is fenced'));
         await ahead.catch(() => {});
         return;
       }
-      await this.#events.committed(sealed);
+    }
+  }
+
+  /** False when the journal is another writer's. */
+  async #put(sealed: SealedSegment): Promise<boolean> {
+    const over = Promise.withResolvers<void>();
+    this.#putting = over.promise;
+    try {
+      const committed = await this.#commit(sealed);
+      if (committed) await this.#events.committed(sealed);
+      return committed;
+    } finally {
+      this.#putting = undefined;
+      over.resolve();
     }
   }
 
@@ -126,7 +145,7 @@ export class Uploader {
     });
   }
 
-  /** A cut is whole at a barrier, at its full length, or when its oldest record has waited long enough. */
+  /** A cut is whole at a barrier, at its full length, when its oldest record has waited long enough, or when the link waits for it. */
   async #nextCut(firstLsn: bigint): Promise<Cut> {
     const { clock } = this.#deps;
     const { signal } = this.#abort;
@@ -138,12 +157,14 @@ export class Uploader {
       const openSince = this.#backlog.openSinceMs;
       const left =
         openSince === undefined ? undefined : openSince + this.#sealAfterMs - clock.monotonic();
-      if (left !== undefined && left <= 0) this.#backlog.closeOpen();
-      else await this.#wait(left, changed);
+      const early = this.#putting === undefined && this.#backlog.openBytes >= this.#sealEarlyBytes;
+      if (early || (left !== undefined && left <= 0)) this.#backlog.closeOpen();
+      else
+        await this.#wait(left, [changed, ...(this.#putting === undefined ? [] : [this.#putting])]);
     }
   }
 
-  async #wait(ms: number | undefined, changed: Promise<void>): Promise<void> {
+  async #wait(ms: number | undefined, events: readonly Promise<unknown>[]): Promise<void> {
     const over = new AbortController();
     const aborted = Promise.withResolvers<never>();
     aborted.promise.catch(() => {});
@@ -152,7 +173,7 @@ export class Uploader {
     signal.addEventListener('abort', abort, { once: true });
     const sleep = ms === undefined ? [] : [this.#deps.clock.sleep(ms, over.signal).catch(() => {})];
     try {
-      if (!signal.aborted) await Promise.race([changed, aborted.promise, ...sleep]);
+      if (!signal.aborted) await Promise.race([...events, aborted.promise, ...sleep]);
     } finally {
       over.abort();
       signal.removeEventListener('abort', abort);

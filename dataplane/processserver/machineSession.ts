@@ -69,6 +69,7 @@ export class MachineSession {
   #creditOwed = 0;
   #inFlight = 0;
   #receivedBytes = 0;
+  #resyncing = false;
   #ending: Refusal | undefined;
   #uploaded: JournalPositions | undefined;
   #sendingUploaded = false;
@@ -213,10 +214,18 @@ export class MachineSession {
       .then(() => {
         releaseMemory(batch.records);
         this.#returnCredit(cost);
+        this.#noteResync();
       })
       .catch((error: unknown) => this.#failed(error))
       .finally(() => this.#appends.delete(appended));
     this.#appends.add(appended);
+  }
+
+  /** The end of a resync is followed by a barrier at once. */
+  #noteResync(): void {
+    const { required } = this.#options.journal.resync();
+    if (this.#resyncing && !required) this.#barriers.tick();
+    this.#resyncing = required;
   }
 
   #returnCredit(bytes: number): void {

@@ -7,6 +7,8 @@ export interface Frame {
   type: FrameType;
   /** One contiguous buffer of its own; the receiver may keep it. */
   payload: Uint8Array;
+  /** CRC-32, checked, of the header's first 8 bytes alone, and of these and the payload. */
+  crc: { header: number; whole: number };
 }
 
 /**
@@ -19,6 +21,7 @@ export class FrameDecoder {
   #current: FrameHeader | undefined;
   #payload = new Uint8Array(0);
   #payloadFilled = 0;
+  #headerCrc = 0;
   #crc = 0;
   #failure: WireError | undefined;
   readonly #accepts: (type: FrameType) => boolean;
@@ -84,7 +87,8 @@ export class FrameDecoder {
     this.#current = header;
     this.#payload = Buffer.allocUnsafe(header.payloadLength);
     this.#payloadFilled = 0;
-    this.#crc = crc32(this.#header.subarray(0, 8));
+    this.#headerCrc = crc32(this.#header.subarray(0, 8));
+    this.#crc = this.#headerCrc;
   }
 
   #fillPayload(chunk: Uint8Array, offset: number): number {
@@ -105,7 +109,8 @@ export class FrameDecoder {
         'FrameDamaged',
         `A ${frameTypeName(header.type)} frame of ${header.payloadLength} bytes arrived damaged: its checksum is ${this.#crc}, it should be ${header.crc}.`,
       );
-    const frame = { type: header.type, payload: this.#payload };
+    const crc = { header: this.#headerCrc, whole: this.#crc };
+    const frame = { type: header.type, payload: this.#payload, crc };
     this.#current = undefined;
     this.#headerFilled = 0;
     this.#payload = new Uint8Array(0);

@@ -5,7 +5,10 @@
  *   Ask     u32 askId · u8 disk · u8[3] 0 · u32 firstLeaf · u32 count · count × 32-byte leaf hash
  *   Answer  u32 askId · u32 count · count × u8 AnswerCode
  */
+import { crc32 } from 'node:zlib';
 import { z } from 'zod';
+import { crc32OfTail } from './crc.ts';
+import type { Frame } from './decoder.ts';
 import { WireError } from './errors.ts';
 import {
   ANSWER_PREFIX_SIZE,
@@ -32,6 +35,8 @@ export interface DataBatch {
   count: number;
   /** The records back to back. When received: a view into the frame's buffer. */
   records: Uint8Array;
+  /** CRC-32 of the records as they arrived. */
+  recordsCrc: number;
 }
 
 export interface Ask {
@@ -94,10 +99,10 @@ export function encodeAnswer(answer: Answer): Uint8Array[] {
 }
 
 /** Reads a frame's payload. Throws WireError MessageInvalid. Records inside Data are checked by whoever stores them. */
-export function decodeMessage(frame: { type: FrameType; payload: Uint8Array }): Received {
+export function decodeMessage(frame: Frame): Received {
   switch (frame.type) {
     case FrameType.Data:
-      return { type: frame.type, data: decodeData(frame.payload) };
+      return { type: frame.type, data: decodeData(frame) };
     case FrameType.Ask:
       return { type: frame.type, ask: decodeAsk(frame.payload) };
     case FrameType.Answer:
@@ -124,7 +129,7 @@ function decodeControl(type: ControlType, payload: Uint8Array): Received {
   return { type, message: result.data } as Received;
 }
 
-function decodeData(payload: Uint8Array): DataBatch {
+function decodeData({ payload, crc }: Frame): DataBatch {
   if (payload.length < DATA_PREFIX_SIZE)
     throw invalid(FrameType.Data, 'it has no room for a batch');
   const view = viewOf(payload);
@@ -135,7 +140,9 @@ function decodeData(payload: Uint8Array): DataBatch {
     throw invalid(FrameType.Data, `${count} records in ${records.length} bytes`);
   if (firstLsn === 0n || firstLsn > MAXIMUM_LSN)
     throw invalid(FrameType.Data, `its first LSN is ${firstLsn}`);
-  return { firstLsn, count, records };
+  const head = crc32(payload.subarray(0, DATA_PREFIX_SIZE), crc.header);
+  const recordsCrc = crc32OfTail({ whole: crc.whole, head, tailLength: records.length });
+  return { firstLsn, count, records, recordsCrc };
 }
 
 function decodeAsk(payload: Uint8Array): Ask {

@@ -14,7 +14,8 @@ import { type Azurite, startAzurite } from '../servers/azurite.ts';
 
 const MIB = 1 << 20;
 const PUT_BYTES = 64 * MIB;
-const POLL_MS = 25;
+/** Each look costs the server some CPU, which the copy lacks then. */
+const POLL_MS = 100;
 const DEADLINE_MS = 600_000;
 
 export interface InitialRound {
@@ -140,6 +141,7 @@ async function copyInitially(
   const azuritePid = azurite.pid ?? 0;
   const azuriteBefore = cpuSeconds(azuritePid);
   const begun = Date.parse(String((await agent.logged('A resync begins')).time));
+  await site.closeEnrolment();
   const ended = await untilInJournal(site, disk.sizeBytes);
   const peaks = {
     processServerPeakMib: peakMib(server.pid),
