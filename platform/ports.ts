@@ -172,6 +172,8 @@ export interface SourceMachine {
   disks(): Promise<{ device: string; sizeBytes: number; description: string }[]>;
   /** Turns the machine off at once, with its filesystems frozen. */
   powerOff(): Promise<void>;
+  /** While on, our own work leaves the processors to the machine's programs whenever they want them. Not what follows its writes. */
+  giveWay(on: boolean): void;
 }
 
 /** Programs of the machine's owner that bring applications to rest before a freeze (`pre`) and let them go on (`post`). */

@@ -56,6 +56,7 @@ let runDisk: MemoryDisk;
 let stateDisk: MemoryDisk;
 let memory: ServerMemory;
 let powerOffs: number;
+let givingWay: { on: boolean; resyncing: boolean }[];
 let agents: Replication[];
 
 function agent(): Replication {
@@ -70,6 +71,9 @@ function agent(): Replication {
       disks: async () => [],
       powerOff: async () => {
         powerOffs += 1;
+      },
+      giveWay: (on) => {
+        givingWay.push({ on, resyncing: memory.resyncRequired });
       },
     },
     clock,
@@ -148,6 +152,7 @@ beforeEach(() => {
   stateDisk = new MemoryDisk();
   memory = { journaledLsn: 0n, uploadedBarrierLsn: 0n, resyncRequired: true };
   powerOffs = 0;
+  givingWay = [];
   agents = [];
 });
 
@@ -158,6 +163,12 @@ afterEach(async () => {
   });
   await passing(() => over);
   await stopped;
+});
+
+test('a resync leaves the processors to the machine’s programs; a barrier, for which they wait, does not', async () => {
+  await protectedMachine();
+  expect(givingWay.map(({ on }) => on)).toEqual([true, false]);
+  expect(givingWay[0]?.resyncing).toBe(true);
 });
 
 describe('a planned failover', () => {

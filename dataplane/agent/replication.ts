@@ -434,17 +434,20 @@ export class Replication {
   }
 
   async #runResync(resync: Resync, session: Session): Promise<void> {
-    const { clock } = this.#deps;
-    await resync.run({
-      sink: session,
-      clock,
-      checkpoint: async () => {
-        if (this.#capture.loss !== undefined)
-          throw new TrackingLostError(this.#capture.loss.detail);
-        if (session.ended !== undefined) throw session.ended;
-        if (this.#reconfigured || this.#stopping.signal.aborted) throw new Interrupted();
-      },
-    });
+    const { clock, machine } = this.#deps;
+    machine.giveWay(true);
+    await resync
+      .run({
+        sink: session,
+        clock,
+        checkpoint: async () => {
+          if (this.#capture.loss !== undefined)
+            throw new TrackingLostError(this.#capture.loss.detail);
+          if (session.ended !== undefined) throw session.ended;
+          if (this.#reconfigured || this.#stopping.signal.aborted) throw new Interrupted();
+        },
+      })
+      .finally(() => machine.giveWay(false));
     const report = resync.report(clock);
     this.#resync = undefined;
     this.#capture.clearReadErrors();

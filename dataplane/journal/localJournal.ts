@@ -38,7 +38,7 @@ import {
   type JournalRecord,
   RecordKind,
 } from './record.ts';
-import type { SealedSegment } from './sealedFile.ts';
+import { discardSealed, type SealedSegment } from './sealedFile.ts';
 import type { SegmentCodec } from './segmentCodec.ts';
 import { Uploader } from './uploader.ts';
 
@@ -533,7 +533,8 @@ export class LocalJournal implements MachineJournal {
     });
     this.#backlog.removeThrough(lastLsn);
     this.#rotatePending(lastLsn);
-    await this.#deps.disk.remove(sealed.path);
+    const othersWait = this.#backlog.bytes > sealed.header.plainLength;
+    await discardSealed(this.#deps.disk, sealed, { othersWait });
     this.#deps.onSettled();
     const positions = this.positions();
     for (const listener of this.#uploadedListeners) listener(positions);

@@ -24,7 +24,7 @@ import {
 import type { RebuildDeps } from './rebuild.ts';
 import { rebuildTables } from './rebuild.ts';
 import { decodeRecord, type JournalRecord, RecordError, RecordKind } from './record.ts';
-import { listSealed, readSealed, type SealedSegment } from './sealedFile.ts';
+import { listSealed, readSealed, removeUnfinished, type SealedSegment } from './sealedFile.ts';
 
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 30_000;
@@ -194,6 +194,7 @@ async function waitingSegment(
 ): Promise<SealedSegment | undefined> {
   const { machineId, uploaded, writerEpoch } = state;
   let waiting: SealedSegment | undefined;
+  await removeUnfinished(deps.disk, machineId);
   for (const { name, seq, digest } of await listSealed(deps.disk, machineId)) {
     if (seq === uploaded.seq + 1 && waiting === undefined) {
       const sealed = await readSealed(deps.disk, { machineId, name, digest });

@@ -27,13 +27,12 @@ export async function sealToFile(
   deps: { disk: Disk; codec: SegmentCodec },
   segment: { header: SegmentHeader; dataKey: Uint8Array; plain: AsyncIterable<Uint8Array> },
 ): Promise<SealedSegment> {
-  const directory = machineDirectory(segment.header.machineId);
-  const number = String(segment.header.seq).padStart(12, '0');
-  const temporary = `${directory}/${number}.sealing`;
+  const { machineId, seq } = segment.header;
+  const directory = machineDirectory(machineId);
+  const temporary = unfinishedPath(machineId, seq);
   const file = await deps.disk.open(temporary, 'create');
   let written: { digest: string; sizeBytes: number };
   try {
-    await file.truncate(0);
     let offset = 0;
     written = await writeSegment({
       ...segment,
@@ -44,14 +43,29 @@ export async function sealToFile(
         releaseMemory(bytes);
       },
     });
+    await file.truncate(offset);
     await file.sync();
   } finally {
     await file.close();
   }
-  const path = `${directory}/${number}-${written.digest}.seg`;
+  const path = `${directory}/${numberOf(seq)}-${written.digest}.seg`;
   await deps.disk.rename({ from: temporary, to: path });
   await deps.disk.syncDirectory(directory);
   return { header: segment.header, ...written, path };
+}
+
+/**
+ * A segment that the vault has, remembered durably, is of no use any more. While others wait, its file becomes that of the one after the
+ * next: writing over pages that are there costs a fraction of what new ones do.
+ */
+export async function discardSealed(
+  disk: Disk,
+  sealed: SealedSegment,
+  options: { othersWait: boolean },
+): Promise<void> {
+  const { machineId, seq } = sealed.header;
+  if (!options.othersWait) await disk.remove(sealed.path);
+  else await disk.rename({ from: sealed.path, to: unfinishedPath(machineId, seq + 2) });
 }
 
 /** The body for a put; opened again for every try. */
@@ -72,6 +86,21 @@ export async function sealedBody(
   } finally {
     await file.close();
   }
+}
+
+/** What an earlier life was sealing, or kept to write over. */
+export async function removeUnfinished(disk: Disk, machineId: string): Promise<void> {
+  const directory = machineDirectory(machineId);
+  for (const name of await disk.list(directory))
+    if (name.endsWith('.sealing')) await disk.remove(`${directory}/${name}`);
+}
+
+function unfinishedPath(machineId: string, seq: number): string {
+  return `${machineDirectory(machineId)}/${numberOf(seq)}.sealing`;
+}
+
+function numberOf(seq: number): string {
+  return String(seq).padStart(12, '0');
 }
 
 /** Names and sequence numbers of a machine's sealed files. */

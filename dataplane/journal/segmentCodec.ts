@@ -52,7 +52,7 @@ export function sealChunk(seal: ChunkSeal, plain: Uint8Array): Uint8Array {
   // One output buffer, large enough for all, instead of many small ones that are then joined.
   const chunkSize = sealedLengthMax(plain.length);
   const compressed = zstdCompressSync(plain, { ...COMPRESSION, chunkSize });
-  const sealed = new Uint8Array(compressed.length + TAG_SIZE);
+  const sealed: Uint8Array = Buffer.allocUnsafeSlow(compressed.length + TAG_SIZE);
   const encrypted = cipher.update(compressed);
   sealed.set(encrypted);
   cipher.final();

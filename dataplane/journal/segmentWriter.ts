@@ -7,7 +7,7 @@ import {
   segmentAad,
   segmentKey,
 } from './segment.ts';
-import type { SegmentCodec } from './segmentCodec.ts';
+import { releaseMemory, type SegmentCodec } from './segmentCodec.ts';
 
 export interface SegmentDigest {
   /** SHA-256 of the whole object, hex. */
@@ -40,10 +40,11 @@ export async function writeSegment(options: {
     await options.write(bytes);
   };
   const putChunk = async (sealed: Uint8Array) => {
-    const length = new Uint8Array(4);
-    new DataView(length.buffer).setUint32(0, sealed.length, true);
-    await put(length);
-    await put(sealed);
+    const framed = Buffer.allocUnsafeSlow(4 + sealed.length);
+    framed.writeUInt32LE(sealed.length, 0);
+    framed.set(sealed, 4);
+    releaseMemory(sealed);
+    await put(framed);
   };
   await put(headerBytes);
   const inWork: Promise<Uint8Array>[] = [];

@@ -1,6 +1,7 @@
 /** Bodies on their way to and from the storage service. */
 import { Readable } from 'node:stream';
 import { errorMessage } from '../errors.ts';
+import { madeShortLived } from '../node/youngMemory.ts';
 import type { ObjectSource } from '../ports.ts';
 import { StoreError } from '../storeErrors.ts';
 import type { BlobTry } from './blobCalls.ts';
@@ -86,6 +87,7 @@ function counted(source: ObjectSource): Readable {
           const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
           given += bytes.length;
           if (given > source.size) break;
+          madeShortLived(bytes.length);
           yield bytes;
         }
       } catch (cause) {

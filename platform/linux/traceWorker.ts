@@ -5,6 +5,7 @@
  * buffer then overruns, and says so.
  */
 import { constants, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import path from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorCode, errorMessage } from '../errors.ts';
@@ -73,6 +74,8 @@ class EventList {
 }
 
 function run(data: TraceWorkerData, port: NonNullable<typeof parentPort>): void {
+  // Whatever the thread that started us gives way to: events that are read too late are lost.
+  setPriority(0, 0);
   // An empty buffer is an exception (EAGAIN); without a stack it is cheap.
   Error.stackTraceLimit = 0;
   const perCpu = path.join(data.instance, 'per_cpu');

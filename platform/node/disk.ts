@@ -3,7 +3,6 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, statfs } from 'node:
 import path from 'node:path';
 import { errorCode, FarshoreError } from '../errors.ts';
 import type { Disk, DiskFile } from '../ports.ts';
-import { madeShortLived } from './youngMemory.ts';
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECTORY } = constants;
 const MODES = {
@@ -79,7 +78,6 @@ class NodeDiskFile implements DiskFile {
       if (bytesRead === 0) break;
       done += bytesRead;
     }
-    madeShortLived(done);
     return done;
   }
 
