@@ -1,9 +1,9 @@
 /** Bodies on their way to and from the storage service. */
 import { Readable } from 'node:stream';
 import { errorMessage } from '../errors.ts';
-import { madeShortLived } from '../node/youngMemory.ts';
 import type { ObjectSource } from '../ports.ts';
 import { StoreError } from '../storeErrors.ts';
+import { madeShortLived } from '../youngMemory.ts';
 import type { BlobTry } from './blobCalls.ts';
 
 /** A body sent in one piece shows no progress, so larger ones go in pieces of this. */

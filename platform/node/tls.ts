@@ -7,7 +7,7 @@ import { isIP } from 'node:net';
 import { connect, createServer, type TLSSocket } from 'node:tls';
 import { ChannelError, type ChannelErrorCode } from '../channelErrors.ts';
 import type { Channel, ChannelListener, ChannelPeer } from '../ports.ts';
-import { madeShortLived } from './youngMemory.ts';
+import { madeShortLived } from '../youngMemory.ts';
 
 /** Bytes taken from the network ahead of `read`. */
 const READ_AHEAD = 1 << 20;
