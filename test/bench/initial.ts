@@ -11,6 +11,7 @@ import { vaultLayout } from '../../vault/layout.ts';
 import { Site, type SourceDisk } from '../fixtures/site.ts';
 import { requireRoot } from '../integration/capture/machine.ts';
 import { type Azurite, startAzurite } from '../servers/azurite.ts';
+import { type Benchmark, type BenchOptions, median } from './benchmark.ts';
 
 const MIB = 1 << 20;
 const PUT_BYTES = 64 * MIB;
@@ -28,55 +29,42 @@ export interface InitialRound {
   cpuSeconds: { agent: number; processServer: number; azurite: number };
 }
 
-export interface InitialResult {
-  mib: number;
-  /** Of the median seconds. */
-  azuriteMibPerSecond: number;
-  farshoreMibPerSecond: number;
-  ratio: number;
-  /** The highest VmHWM of any round. */
-  processServerPeakMib: number;
-  rounds: InitialRound[];
-}
+/** Memory that the process server may ever take, MiB. */
+const PEAK_MIB_MAX = 400;
 
-export interface InitialOptions {
-  mib: number;
-  rounds: number;
-  /** CPU profiles of agent and process server go there. */
-  profileDirectory?: string | undefined;
-  tell: (line: string) => void;
-}
-
-export async function benchInitial(options: InitialOptions): Promise<InitialResult> {
+export const initial: Benchmark = async (options) => {
   requireRoot();
-  const { mib, rounds } = options;
+  const { rounds, tell } = options;
+  const mib = options.mib ?? 1024;
   const azurite = await startAzurite();
   try {
     const done: InitialRound[] = [];
     for (let index = 0; index < rounds; index += 1) {
-      const round = await runRound({ azurite, index, ...options });
-      options.tell(
+      const round = await runRound({ ...options, mib, azurite, index });
+      tell(
         `round ${index + 1}: azurite ${(mib / round.azuriteSeconds).toFixed(1)} MiB/s, Farshore ${(mib / round.farshoreSeconds).toFixed(1)} MiB/s, process server ${round.processServerPeakMib.toFixed(0)} MiB, agent ${round.agentPeakMib.toFixed(0)} MiB; CPU seconds ${JSON.stringify(round.cpuSeconds)}`,
       );
       done.push(round);
     }
-    const azuriteMibPerSecond = mib / median(done.map((round) => round.azuriteSeconds));
-    const farshoreMibPerSecond = mib / median(done.map((round) => round.farshoreSeconds));
+    const azuriteRate = mib / median(done.map((round) => round.azuriteSeconds));
+    const farshoreRate = mib / median(done.map((round) => round.farshoreSeconds));
+    const peak = Math.max(...done.map((round) => round.processServerPeakMib));
     return {
-      mib,
-      azuriteMibPerSecond,
-      farshoreMibPerSecond,
-      ratio: farshoreMibPerSecond / azuriteMibPerSecond,
-      processServerPeakMib: Math.max(...done.map((round) => round.processServerPeakMib)),
       rounds: done,
+      figures: [
+        { label: 'azurite, serial Put Blobs', value: azuriteRate, unit: 'MiB/s' },
+        { label: 'Farshore, initial copy', value: farshoreRate, unit: 'MiB/s' },
+        { label: 'ratio', value: farshoreRate / azuriteRate, unit: '', goal: { least: 0.6 } },
+        { label: 'process server VmHWM', value: peak, unit: 'MiB', goal: { most: PEAK_MIB_MAX } },
+      ],
     };
   } finally {
     await azurite.stop();
   }
-}
+};
 
 async function runRound(
-  options: InitialOptions & { azurite: Azurite; index: number },
+  options: BenchOptions & { mib: number; azurite: Azurite; index: number },
 ): Promise<InitialRound> {
   const { azurite, index } = options;
   const site = await Site.create({ azurite, container: `round-${index}` });
@@ -199,11 +187,4 @@ function cpuSeconds(pid: number): number {
   // Behind the name, which may hold anything: utime and stime are fields 14 and 15, in ticks of 10 ms.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) / 100;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  const [low = 0, high = 0] = [sorted[Math.ceil(sorted.length / 2) - 1], sorted[middle]];
-  return (low + high) / 2;
 }

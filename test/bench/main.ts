@@ -2,51 +2,59 @@
  * Benchmarks: main.ts NAME [--json FILE] [--mib N] [--rounds N] [--profile DIR]
  *
  * Each compares Farshore with a named peer in the same run, on the same machine, against the same server: what counts is the ratio.
- * Needs root (loop devices).
+ * What each measures is at the top of its file. Needs root (loop devices).
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { benchInitial, type InitialResult } from './initial.ts';
+import { apply } from './apply.ts';
+import { type Benchmark, type BenchOptions, type BenchResult, isGood } from './benchmark.ts';
+import { capture } from './capture.ts';
+import { initial } from './initial.ts';
+
+const benchmarks: Record<string, Benchmark> = { apply, capture, initial };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: 'string' },
-    mib: { type: 'string', default: '1024' },
+    mib: { type: 'string' },
     rounds: { type: 'string', default: '3' },
     profile: { type: 'string' },
   },
 });
 
-const [name] = positionals;
-if (name !== 'initial' || positionals.length !== 1) {
+const [name = ''] = positionals;
+const benchmark = benchmarks[name];
+if (benchmark === undefined || positionals.length !== 1) {
+  const names = Object.keys(benchmarks).join(' | ');
   process.stderr.write(
-    'usage: npm run bench -- initial [--json FILE] [--mib N] [--rounds N] [--profile DIR]\n',
+    `usage: npm run bench -- ${names} [--json FILE] [--mib N] [--rounds N] [--profile DIR]\n`,
   );
   process.exitCode = 64;
-} else await initial();
+} else await run(benchmark);
 
-async function initial(): Promise<void> {
+async function run(chosen: Benchmark): Promise<void> {
   if (values.profile !== undefined) await mkdir(values.profile, { recursive: true });
-  const result = await benchInitial({
-    mib: wholeNumber('mib', values.mib),
+  const options: BenchOptions = {
     rounds: wholeNumber('rounds', values.rounds),
-    profileDirectory: values.profile,
     tell: (line) => process.stdout.write(`${line}\n`),
-  });
-  process.stdout.write(`${summary(result)}\n`);
+    ...(values.mib === undefined ? {} : { mib: wholeNumber('mib', values.mib) }),
+    ...(values.profile === undefined ? {} : { profileDirectory: values.profile }),
+  };
+  const result = await chosen(options);
+  for (const line of summary(result)) options.tell(line);
   if (values.json !== undefined)
     await writeFile(values.json, `${JSON.stringify(result, undefined, 2)}\n`);
 }
 
-function summary(result: InitialResult): string {
-  const { azuriteMibPerSecond, farshoreMibPerSecond, ratio, processServerPeakMib } = result;
-  return [
-    `azurite, serial Put Blobs  ${azuriteMibPerSecond.toFixed(1)} MiB/s`,
-    `Farshore, initial copy     ${farshoreMibPerSecond.toFixed(1)} MiB/s`,
-    `ratio                      ${ratio.toFixed(2)} (goal: 0.60 or more)`,
-    `process server VmHWM       ${processServerPeakMib.toFixed(0)} MiB (goal: below 400)`,
-  ].join('\n');
+function summary(result: BenchResult): string[] {
+  return result.figures.map((figure) => {
+    const { label, value, unit, goal } = figure;
+    const text = `${label.padEnd(34)} ${value.toFixed(unit === '' ? 2 : 1)}${unit === '' ? '' : ` ${unit}`}`;
+    if (goal === undefined) return text;
+    const bound = 'least' in goal ? `${goal.least} or more` : `at most ${goal.most}`;
+    return `${text} (goal: ${bound}; ${isGood(figure) ? 'met' : 'NOT met'})`;
+  });
 }
 
 function wholeNumber(option: string, text: string): number {
