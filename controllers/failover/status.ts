@@ -3,6 +3,7 @@ import { ConditionType, type FailoverStatus, Reason } from '../../crds/index.ts'
 import { forwardSteps } from '../../recovery/itinerary.ts';
 import type { FailoverDocument, FailoverStep, StepName } from '../../vault/ledger.ts';
 import { type Decided, fails, fromCode, holds, type Objection, unknown } from '../decisions.ts';
+import { atRest, notStalled } from '../summary.ts';
 
 export interface FailoverStatusInput {
   /** Why it was not accepted, or can't be looked at; undefined once it is in the ledger. */
@@ -111,13 +112,12 @@ function summary(input: FailoverStatusInput): Decided[] {
   const { objection, deletion, ledger, final } = input;
   const done = (reason: string, message: string): Decided[] => [
     holds(Ready, reason, message),
-    fails(Reconciling, { reason, message: 'Nothing is left to do.' }),
-    fails(Stalled, { reason, message: 'Nothing stands in the way.' }),
+    ...atRest(reason),
   ];
   const working = (why: Objection): Decided[] => [
     fails(Ready, why),
     holds(Reconciling, why.reason, why.message),
-    fails(Stalled, { reason: Reason.Progressing, message: 'Work is under way.' }),
+    notStalled(),
   ];
   const stuck = (why: Objection): Decided[] => [
     fails(Ready, why),

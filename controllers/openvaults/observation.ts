@@ -21,6 +21,7 @@ import {
   VaultDocumentError,
 } from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
+import { significantOffset } from '../vaultTime.ts';
 
 /** More requests than this wait unanswered only when somebody floods the vault: the rest is looked at later. */
 const PENDING_ENROLMENTS_MAX = 500;
@@ -180,8 +181,7 @@ export class VaultObservation {
     const asked = this.#clock.now();
     const serverTime = await this.#objects.serverTime();
     const offset = (asked + this.#clock.now()) / 2 - serverTime;
-    // A Date header has whole seconds: less than two is rounding and the way there.
-    this.#clockOffsetMs = Math.abs(offset) < 2000 ? 0 : Math.round(offset);
+    this.#clockOffsetMs = Math.round(significantOffset(offset));
     await this.#readStatuses(changes);
     await this.#readCatalog(changes);
     await this.#readRegistrations(changes);

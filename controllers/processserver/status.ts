@@ -2,9 +2,9 @@
 import { ConditionType, type ProcessServerStatus, Reason } from '../../crds/index.ts';
 import type { ProcessServerStatus as ReportedStatus } from '../../vault/documents.ts';
 import { type Decided, fails, holds, type Objection, unknown } from '../decisions.ts';
+import { allDone, beingDeleted, notStalled, passesByItself } from '../summary.ts';
+import { HEARTBEAT_LIMIT_MS, significantOffset } from '../vaultTime.ts';
 
-/** Silence after which a replica counts as dead: twelve of its 5-second heartbeats. */
-export const HEARTBEAT_LIMIT_MS = 60_000;
 /** A cache with less than this share free is nearly full. */
 const CACHE_FREE_SHARE = 0.1;
 const PENDING_SHOWN = 100;
@@ -107,7 +107,7 @@ function heartbeatCurrent(input: ProcessServerStatusInput): Decided {
   const silent = input.replicas.find(
     ({ reported }) =>
       reported !== undefined &&
-      input.vaultNowMs - (reported.heartbeatMs - significant(reported.clockOffsetMs)) >
+      input.vaultNowMs - (reported.heartbeatMs - significantOffset(reported.clockOffsetMs)) >
         HEARTBEAT_LIMIT_MS,
   );
   return silent === undefined
@@ -154,32 +154,19 @@ function assignmentsCurrent(input: ProcessServerStatusInput): Decided {
 
 function summary(input: ProcessServerStatusInput, parts: readonly Decided[]): Decided[] {
   const { Ready, Reconciling, Stalled } = ConditionType;
-  if (input.deletion !== undefined)
-    return [
-      fails(Ready, input.deletion),
-      holds(Reconciling, Reason.Deleting, input.deletion.message),
-      fails(Stalled, { reason: Reason.Deleting, message: 'It is being deleted.' }),
-    ];
+  if (input.deletion !== undefined) return beingDeleted(input.deletion);
   const broken = parts.find((part) => part.status !== 'True');
-  if (broken === undefined)
-    return [
-      holds(Ready, Reason.Succeeded, 'The process server works.'),
-      fails(Reconciling, { reason: Reason.Succeeded, message: 'Nothing is left to do.' }),
-      fails(Stalled, { reason: Reason.Succeeded, message: 'Nothing stands in the way.' }),
-    ];
+  if (broken === undefined) return allDone('The process server works.');
   const stuck =
     broken.reason === Reason.RemovalNotConfirmed ||
-    (input.acceptance !== undefined && !WAITING.has(input.acceptance.reason));
+    (input.acceptance !== undefined && !passesByItself(input.acceptance));
   return [
     fails(Ready, broken),
     holds(Reconciling, broken.reason, broken.message),
-    stuck
-      ? holds(Stalled, broken.reason, broken.message)
-      : fails(Stalled, { reason: Reason.Progressing, message: 'Work is under way.' }),
+    stuck ? holds(Stalled, broken.reason, broken.message) : notStalled(),
   ];
 }
 
-const WAITING: ReadonlySet<string> = new Set([Reason.VaultNotReady, Reason.NotInControl]);
 const vaultNotRead: Objection = {
   reason: Reason.VaultNotReady,
   message: 'The vault could not be read yet.',
@@ -210,10 +197,6 @@ function replicaStatus({
       outBytesPerSecond: Math.round(reported.throughput.outBytesPerSecond),
     },
   };
-}
-
-function significant(offsetMs: number): number {
-  return Math.abs(offsetMs) < 2000 ? 0 : offsetMs;
 }
 
 function iso(ms: number): string {

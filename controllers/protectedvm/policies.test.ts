@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { Reason } from '../../crds/index.ts';
 import type { MachineStatus } from '../../vault/documents.ts';
 import { firstObjection } from '../decisions.ts';
+import { rpoSeconds } from '../vaultTime.ts';
 import {
   type AcceptanceInput,
   acceptanceChecks,
@@ -11,7 +12,6 @@ import {
   progressOf,
   type ReplicationInput,
   replicationChecks,
-  rpoSeconds,
 } from './policies.ts';
 
 const fine: AcceptanceInput = {

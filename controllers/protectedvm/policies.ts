@@ -14,9 +14,7 @@ import {
   type VaultFacts,
   vaultObjection,
 } from '../decisions.ts';
-
-/** Silence after which a process server is taken for dead: twelve of its 5-second heartbeats. */
-export const HEARTBEAT_LIMIT_MS = 60_000;
+import { HEARTBEAT_LIMIT_MS, significantOffset } from '../vaultTime.ts';
 
 // -------------------------------------------------------------------------------------------------------------- acceptance
 
@@ -170,16 +168,6 @@ export function newestDurableMs(input: {
   if (candidates.length === 0) return undefined;
   const told = Math.max(...candidates) - significantOffset(input.processServerOffsetMs);
   return Math.min(told, input.notAfterMs ?? told);
-}
-
-/** HTTP's Date has whole seconds and answers take time: an offset of less than 2 s is noise. */
-export function significantOffset(offsetMs: number): number {
-  return Math.abs(offsetMs) < 2000 ? 0 : offsetMs;
-}
-
-/** Whole seconds; never negative, whatever the clocks say. */
-export function rpoSeconds(times: { vaultNowMs: number; durableMs: number }): number {
-  return Math.max(0, Math.floor((times.vaultNowMs - times.durableMs) / 1000));
 }
 
 export interface Progress {

@@ -35,6 +35,7 @@ import { replicasOf } from '../processserver/objects.ts';
 import type { ReconcileContext, ReconcileResult } from '../runtime/controller.ts';
 import { addFinalizer, removeFinalizer } from '../runtime/finalizers.ts';
 import { keyOf, type ObjectKey } from '../runtime/objectKey.ts';
+import { significantOffset } from '../vaultTime.ts';
 import { ensureCatalog } from './catalogEntry.ts';
 import { machineFigures } from './figures.ts';
 import { acceptanceChecks, deletionChecks } from './policies.ts';
@@ -211,7 +212,7 @@ export class ProtectedVMReconciler {
           server === undefined
             ? undefined
             : Math.min(
-                server.heartbeatMs - offsetOf(server.clockOffsetMs),
+                server.heartbeatMs - significantOffset(server.clockOffsetMs),
                 reportedMs ?? Number.POSITIVE_INFINITY,
               ),
         clockOffsetMs: server?.clockOffsetMs ?? 0,
@@ -429,8 +430,4 @@ function loadOf(vault: OpenVault): Map<string, number> {
   for (const { processServer } of vault.observation.catalogs())
     if (processServer !== undefined) load.set(processServer, (load.get(processServer) ?? 0) + 1);
   return load;
-}
-
-function offsetOf(clockOffsetMs: number): number {
-  return Math.abs(clockOffsetMs) < 2000 ? 0 : clockOffsetMs;
 }

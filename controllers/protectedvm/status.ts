@@ -16,13 +16,14 @@ import {
   unknown,
 } from '../decisions.ts';
 import type { PointsSummary } from '../openvaults/points.ts';
+import { allDone, beingDeleted, notStalled, passesByItself } from '../summary.ts';
+import { rpoSeconds } from '../vaultTime.ts';
 import {
   newestDurableMs,
   type Progress,
   processServerSilent,
   progressOf,
   replicationChecks,
-  rpoSeconds,
 } from './policies.ts';
 
 export interface StatusInput {
@@ -283,20 +284,10 @@ function sourceStillRunning(input: StatusInput): Decided {
 
 function summary(input: StatusInput, parts: readonly Decided[]): Decided[] {
   const { Ready, Reconciling, Stalled } = ConditionType;
-  if (input.deletion !== undefined)
-    return [
-      fails(Ready, input.deletion),
-      holds(Reconciling, Reason.Deleting, input.deletion.message),
-      fails(Stalled, { reason: Reason.Deleting, message: 'It is being deleted.' }),
-    ];
+  if (input.deletion !== undefined) return beingDeleted(input.deletion);
   const broken = parts.find((part) => part.status !== BEST[part.type]);
-  if (broken === undefined)
-    return [
-      holds(Ready, Reason.Succeeded, 'The machine is protected.'),
-      fails(Reconciling, { reason: Reason.Succeeded, message: 'Nothing is left to do.' }),
-      fails(Stalled, { reason: Reason.Succeeded, message: 'Nothing stands in the way.' }),
-    ];
-  const stuck = input.acceptance !== undefined && !WAITING.has(input.acceptance.reason);
+  if (broken === undefined) return allDone('The machine is protected.');
+  const stuck = input.acceptance !== undefined && !passesByItself(input.acceptance);
   return [
     fails(Ready, broken),
     stuck
@@ -305,9 +296,7 @@ function summary(input: StatusInput, parts: readonly Decided[]): Decided[] {
           message: 'Waits for somebody to correct what Ready says.',
         })
       : holds(Reconciling, broken.reason, broken.message),
-    stuck
-      ? holds(Stalled, broken.reason, broken.message)
-      : fails(Stalled, { reason: Reason.Progressing, message: 'Work is under way.' }),
+    stuck ? holds(Stalled, broken.reason, broken.message) : notStalled(),
   ];
 }
 
@@ -322,9 +311,6 @@ const BEST: Record<string, 'True' | 'False'> = {
   [ConditionType.TargetValid]: 'True',
   [ConditionType.SourceStillRunning]: 'False',
 };
-
-/** Reasons that pass by themselves. */
-const WAITING: ReadonlySet<string> = new Set([Reason.VaultNotReady, Reason.NotInControl]);
 
 const notReadYet: Objection = {
   reason: Reason.VaultNotReady,
@@ -359,7 +345,7 @@ function phaseOf(input: StatusInput, conditions: readonly Decided[]): string {
   const is = (type: string) => conditions.find((one) => one.type === type)?.status === 'True';
   if (input.deletion !== undefined) return 'Deleting';
   if (!is(ConditionType.Accepted))
-    return input.acceptance !== undefined && WAITING.has(input.acceptance.reason)
+    return input.acceptance !== undefined && passesByItself(input.acceptance)
       ? 'Waiting'
       : 'Rejected';
   if (input.catalog?.activeSide === 'Azure') return 'InAzure';

@@ -3,6 +3,7 @@ import { ConditionType, Reason, type RecoveryVaultStatus } from '../../crds/inde
 import type { RecoveryVerdict } from '../../vault/recoveryCheck.ts';
 import { type Decided, fails, holds, type Objection, unknown } from '../decisions.ts';
 import type { OpenVault } from '../openvaults/openVaults.ts';
+import { atRest, beingDeleted } from '../summary.ts';
 
 export interface VaultStatusInput {
   /** Why the vault can't be reached or opened; undefined when it was, just now. */
@@ -103,12 +104,7 @@ function recoveryKeyVerified(input: VaultStatusInput): Decided {
 /** A recovery key that was never tried does not make the vault unready: it works, and says that it is not proven. */
 function summary(input: VaultStatusInput, parts: readonly Decided[]): Decided[] {
   const { Ready, Reconciling, Stalled } = ConditionType;
-  if (input.deletion !== undefined)
-    return [
-      fails(Ready, input.deletion),
-      holds(Reconciling, Reason.Deleting, input.deletion.message),
-      fails(Stalled, { reason: Reason.Deleting, message: 'It is being deleted.' }),
-    ];
+  if (input.deletion !== undefined) return beingDeleted(input.deletion);
   const broken = parts.slice(0, 2).find((part) => part.status !== 'True');
   if (broken !== undefined)
     return [
@@ -125,11 +121,7 @@ function summary(input: VaultStatusInput, parts: readonly Decided[]): Decided[] 
           'The vault is sealed for other recovery recipients than spec.recoveryRecipients names. It works; the keys that open it are those in vault.json. Correct the spec by creating the RecoveryVault anew.',
       })
     : holds(Ready, Reason.Succeeded, 'The vault is open and this installation controls it.');
-  return [
-    ready,
-    fails(Reconciling, { reason: Reason.Succeeded, message: 'Nothing is left to do.' }),
-    fails(Stalled, { reason: Reason.Succeeded, message: 'Nothing stands in the way.' }),
-  ];
+  return [ready, ...atRest(Reason.Succeeded)];
 }
 
 const NEEDS_SOMEBODY: ReadonlySet<string> = new Set([

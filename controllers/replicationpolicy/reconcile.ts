@@ -3,6 +3,7 @@ import { farshoreTypes, type ReplicationPolicyStatus } from '../../crds/index.ts
 import { type Environment, namespaceOf } from '../environment.ts';
 import type { ReconcileContext, ReconcileResult } from '../runtime/controller.ts';
 import type { ObjectKey } from '../runtime/objectKey.ts';
+import { rpoSeconds } from '../vaultTime.ts';
 import { showPolicy } from './status.ts';
 
 const type = farshoreTypes.replicationPolicy;
@@ -29,13 +30,13 @@ export class ReplicationPolicyReconciler {
         )
         .map((one) => one.metadata.name),
     );
-    const rpoSeconds: number[] = [];
+    const rpos: number[] = [];
     for (const machine of figures.machines) {
       const { durableMs } = machine.figures;
       if (machine.namespace === namespace && followers.has(machine.name) && durableMs !== undefined)
-        rpoSeconds.push(Math.max(0, Math.floor((machine.figures.vaultNow() - durableMs) / 1000)));
+        rpos.push(rpoSeconds({ vaultNowMs: machine.figures.vaultNow(), durableMs }));
     }
-    const shown = showPolicy({ machines: followers.size, rpoSeconds });
+    const shown = showPolicy({ machines: followers.size, rpoSeconds: rpos });
     const written = await status.write<ReplicationPolicyStatus>(
       type,
       resource,
