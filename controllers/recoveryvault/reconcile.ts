@@ -5,7 +5,6 @@
  */
 import {
   ConditionType,
-  FINALIZER,
   farshoreTypes,
   Reason,
   type RecoveryVault,
@@ -14,7 +13,7 @@ import {
 import type { Logger } from '../../platform/ports.ts';
 import { readRecoveryCheck, verifyRecoveryCheck } from '../../vault/recoveryCheck.ts';
 import type { Objection } from '../decisions.ts';
-import { type Environment, isDeleted, isForced, vaultKeyOf } from '../environment.ts';
+import { type Environment, isDeleted, vaultKeyOf } from '../environment.ts';
 import type { ObservedChanges } from '../openvaults/observation.ts';
 import {
   assertInControl,
@@ -23,9 +22,9 @@ import {
   type OpenVault,
 } from '../openvaults/openVaults.ts';
 import type { StoresFactory, VaultStores } from '../openvaults/stores.ts';
+import { hold, mayGo, release } from '../ownFinalizer.ts';
 import { conditionOf } from '../runtime/conditions.ts';
 import type { ReconcileContext, ReconcileResult } from '../runtime/controller.ts';
-import { addFinalizer, removeFinalizer } from '../runtime/finalizers.ts';
 import { keyOf, type ObjectKey } from '../runtime/objectKey.ts';
 import { serveAppliers } from './appliers.ts';
 import { fingerprint, locationOf, resolveConnection } from './connection.ts';
@@ -60,9 +59,7 @@ export class RecoveryVaultReconciler {
     const cached = environment.caches.vaults.get(key);
     if (cached === undefined) return await this.#close(key);
     if (isDeleted(cached) && (await this.#letGo(cached))) return await this.#close(key);
-    const resource = isDeleted(cached)
-      ? cached
-      : await addFinalizer(environment.kube, { type, object: cached, finalizer: FINALIZER });
+    const resource = await hold(environment, type, cached);
     const seen = await this.#look(resource, context.logger);
     await this.#tell(resource, seen);
     const written = await environment.status.write<RecoveryVaultStatus>(
@@ -251,16 +248,9 @@ export class RecoveryVaultReconciler {
   /** Whether it is gone now. The storage is never touched. */
   async #letGo(resource: RecoveryVault): Promise<boolean> {
     const { environment } = this.#deps;
-    const inUse = this.#inUse(keyOf(resource));
-    if (inUse !== undefined && !isForced(resource)) return false;
-    if (inUse !== undefined)
-      environment.events.record(resource, {
-        type: 'Warning',
-        reason: Reason.ForceDeleted,
-        message: `The vault was let go by force. Left behind: ${inUse.message}`,
-      });
-    await removeFinalizer(environment.kube, { type, object: resource, finalizer: FINALIZER });
-    environment.status.forget(resource.metadata.uid);
+    const objection = this.#inUse(keyOf(resource));
+    if (!mayGo(environment, resource, { title: 'The vault', objection })) return false;
+    await release(environment, type, resource);
     return true;
   }
 
