@@ -1,6 +1,8 @@
 import type { MachineFigures } from '../openvaults/figures.ts';
+import { recoveryPointLsn } from './fields.ts';
 import { progressOf } from './policies.ts';
-import { recoveryPointLsn, type Shown, type StatusInput } from './status.ts';
+import type { Shown } from './status.ts';
+import type { StatusInput } from './statusInput.ts';
 
 /** A machine's figures for the metrics: times and positions; ages are computed when somebody asks. */
 export function machineFigures(

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { CatalogDocument, MachineStatus } from '../../vault/documents.ts';
-import { type StatusInput, show } from './status.ts';
+import { show } from './status.ts';
+import type { StatusInput } from './statusInput.ts';
 
 const now = Date.UTC(2026, 0, 1);
 const machine: MachineStatus = {

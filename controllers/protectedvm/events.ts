@@ -1,0 +1,36 @@
+/** What Events tell of a ProtectedVM: conditions that turned, each time. Pure. */
+import { ConditionType } from '../../crds/index.ts';
+import type { Condition } from '../../platform/kubernetes.ts';
+import type { Decided } from '../decisions.ts';
+import type { Happening } from '../runtime/eventRecorder.ts';
+
+const TOLD: ReadonlySet<string> = new Set([
+  ConditionType.Accepted,
+  ConditionType.InitialReplicationComplete,
+  ConditionType.ReplicationHealthy,
+  ConditionType.RecoveryPointCurrent,
+  ConditionType.ResyncRequired,
+  ConditionType.TargetValid,
+  ConditionType.SourceStillRunning,
+]);
+const BAD_WHEN_TRUE: ReadonlySet<string> = new Set([
+  ConditionType.ResyncRequired,
+  ConditionType.SourceStillRunning,
+]);
+
+/** Of what a new resource shows, only that it is refused is news. */
+export function happeningsOf(
+  before: readonly Condition[],
+  decided: readonly Decided[],
+): Happening[] {
+  const known = new Map(before.map((one) => [one.type, one]));
+  const happenings: Happening[] = [];
+  for (const { type, status, reason, message } of decided) {
+    const was = known.get(type);
+    if (!TOLD.has(type) || was?.status === status) continue;
+    const bad = status === (BAD_WHEN_TRUE.has(type) ? 'True' : 'False');
+    if (was === undefined && !(bad && type === ConditionType.Accepted)) continue;
+    happenings.push({ type: bad ? 'Warning' : 'Normal', reason, message });
+  }
+  return happenings;
+}
