@@ -4,6 +4,7 @@ import type { CatalogDocument } from '../../vault/documents.ts';
 import { durationSeconds, type Environment, isDeleted, namespaceOf } from '../environment.ts';
 import type { OpenVault } from '../openvaults/openVaults.ts';
 import type { MachineIntent, MachinePolicy } from './assignments.ts';
+import { machinesOf } from './machines.ts';
 
 export interface Duties {
   /** Of each replica. */
@@ -24,12 +25,9 @@ export function gatherDuties(
   const { caches } = environment;
   const namespace = namespaceOf(server);
   const duties: Duties = { machines: new Map(), keep: new Set(), owners: new Map() };
-  for (const machine of caches.machines.list()) {
-    const named =
-      namespaceOf(machine) === namespace &&
-      machine.spec.processServerRef.name === server.metadata.name;
+  for (const machine of machinesOf(environment, server)) {
     const machineId = machine.status?.machineId;
-    if (!named || isDeleted(machine)) continue;
+    if (isDeleted(machine)) continue;
     const catalog = machineId === undefined ? undefined : vault.observation.catalog(machineId);
     const policy = caches.policies.get(`${namespace}/${machine.spec.policyRef.name}`);
     const replica = catalog?.processServer;

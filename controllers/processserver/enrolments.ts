@@ -2,8 +2,7 @@
 import { type ProcessServer, type ProtectedVM, Reason } from '../../crds/index.ts';
 import type { EnrolmentRequest } from '../../vault/documents.ts';
 import { agentRequestMac, passphraseKey, sameMac } from '../../vault/enrolmentProof.ts';
-import type { Environment } from '../environment.ts';
-import { namespaceOf } from '../environment.ts';
+import { type Environment, namespaceOf } from '../environment.ts';
 import {
   acceptance,
   answer,
@@ -17,7 +16,9 @@ import {
 import type { PendingEnrolment } from '../openvaults/observation.ts';
 import type { ControlledVault } from '../openvaults/openVaults.ts';
 import { conditionOf } from '../runtime/conditions.ts';
-import { hostsOf } from './objects.ts';
+import type { Happening } from '../runtime/eventRecorder.ts';
+import { secretText } from '../secrets.ts';
+import { hostsOf, type Replica } from './objects.ts';
 
 /** A passphrase takes 0.1 s of CPU to check, on purpose; more than these wait for the next visit. */
 const AGENTS_PER_VISIT = 5;
@@ -70,7 +71,38 @@ export async function admitReplica(
   return { outcomes, spent };
 }
 
-export interface AgentContext {
+/**
+ * Answers agents that came through one of the replicas, and has their machines looked at. Whether some wait for the next visit.
+ * Rejects with a KubeError, a SecretError, a StoreError, a NotInControlError.
+ */
+export async function admitWaitingAgents(
+  environment: Environment,
+  vault: ControlledVault,
+  options: { server: ProcessServer; replicas: readonly Replica[] },
+): Promise<boolean> {
+  const { caches, kube } = environment;
+  const { server, replicas } = options;
+  const namespace = namespaceOf(server);
+  const { passphraseSecretRef } = server.spec;
+  const passphrase = await secretText(
+    kube,
+    { namespace, name: passphraseSecretRef.name },
+    passphraseSecretRef.key,
+  );
+  const { outcomes, more } = await admitAgents(vault, {
+    server,
+    replicas: new Set(replicas.map((replica) => replica.name)),
+    // A trailing newline is the editor's, not the passphrase's.
+    passphrase: passphrase.replace(/\r?\n$/, ''),
+    findMachine: (name) => caches.machines.get(`${namespace}/${name}`),
+  });
+  tellOutcomes(environment, server, outcomes);
+  for (const { machine } of outcomes)
+    if (machine !== undefined) environment.enqueue('machines', `${namespace}/${machine}`);
+  return more;
+}
+
+interface AgentContext {
   server: ProcessServer;
   replicas: ReadonlySet<string>;
   passphrase: string;
@@ -78,7 +110,7 @@ export interface AgentContext {
 }
 
 /** Answers agents that came through one of the replicas. `more`: some wait for the next visit. */
-export async function admitAgents(
+async function admitAgents(
   vault: ControlledVault,
   context: AgentContext,
 ): Promise<{ outcomes: EnrolmentOutcome[]; more: boolean }> {
@@ -119,7 +151,7 @@ async function admitAgent(
 }
 
 /** The passphrase comes first: who does not know it learns nothing of which machines there are. */
-export function proveAgent(options: {
+function proveAgent(options: {
   id: string;
   request: EnrolmentRequest;
   passphrase: string;
@@ -138,7 +170,7 @@ export function proveAgent(options: {
       );
 }
 
-export function refuseMachine(options: {
+function refuseMachine(options: {
   request: EnrolmentRequest;
   machine: ProtectedVM | undefined;
   server: ProcessServer;
@@ -175,12 +207,15 @@ function pendingOf(
   return vault.observation.pendingEnrolments.filter(({ request }) => request.kind === kind);
 }
 
-/** As an Event tells it. */
-export function eventOf(outcome: EnrolmentOutcome): {
-  type: 'Normal' | 'Warning';
-  reason: string;
-  message: string;
-} {
+export function tellOutcomes(
+  { events }: Pick<Environment, 'events'>,
+  server: ProcessServer,
+  outcomes: readonly EnrolmentOutcome[],
+): void {
+  for (const outcome of outcomes) events.record(server, eventOf(outcome));
+}
+
+function eventOf(outcome: EnrolmentOutcome): Happening {
   return outcome.refusal === undefined
     ? {
         type: 'Normal',
