@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { errorMessage } from '../../platform/errors.ts';
-import type { Random } from '../../platform/ports.ts';
+import type { Clock, Random } from '../../platform/ports.ts';
 import { certificateRequestDer } from '../../vault/authority.ts';
 import { createDocument, updateDocument } from '../../vault/documentStore.ts';
 import {
@@ -19,6 +19,7 @@ import { answerMac, sameMac, tokenKey, tokenRequestMac } from '../../vault/enrol
 import { decodePublicKey } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { isVouchedFor, signRegistration } from '../../vault/registrations.ts';
+import type { PendingEnrolment } from './observation.ts';
 import { assertInControl, type OpenVault } from './openVaults.ts';
 
 const TOKEN_SIZE = 24;
@@ -49,13 +50,13 @@ export function newToken(random: Random): string {
   return Buffer.from(random.bytes(TOKEN_SIZE)).toString('base64url');
 }
 
-export type TokenVerdict =
+type TokenVerdict =
   | { verdict: 'proven'; key: Uint8Array; encryptionKey: string }
   /** `spent`: the asker does hold the bootstrap file, but its token was used: a new one has to be made. */
   | { verdict: 'refused'; refusal: Refusal; spent: boolean };
 
 /** Whether whoever asks holds the one-time token of a bootstrap file. */
-export function proveToken(options: {
+function proveToken(options: {
   id: string;
   request: EnrolmentRequest;
   token: string;
@@ -87,6 +88,45 @@ export function proveToken(options: {
       true,
     );
   return { verdict: 'proven', key, encryptionKey };
+}
+
+/** Takes in whoever proves the token, or answers why not. Rejects with a StoreError, a NotInControlError. */
+export async function admitByToken(
+  { clock }: { clock: Pick<Clock, 'now'> },
+  vault: OpenVault,
+  options: {
+    kind: Registration['kind'];
+    pending: PendingEnrolment;
+    token: string;
+    /** Where the present bootstrap file is, for the message. */
+    secret: string;
+    /** PEM; empty for an applier, to which nobody connects. */
+    issueCertificate(): Promise<string>;
+  },
+): Promise<{ refusal: Refusal | undefined; spent: boolean }> {
+  const { kind, pending, token, secret } = options;
+  const { id, request } = pending;
+  const { name } = request;
+  const registration = registrationOf(vault, kind, name);
+  const verdict = proveToken({ id, request, token, registration, secret });
+  if (verdict.verdict === 'refused') {
+    await answer(vault, id, verdict.refusal);
+    return { refusal: verdict.refusal, spent: verdict.spent };
+  }
+  const { encryptionKey, key } = verdict;
+  const certificatePem = await options.issueCertificate();
+  const registered = await register(vault, {
+    kind,
+    name,
+    encryptionKey,
+    enrolment: id,
+    token,
+    registeredAt: clock.now(),
+  });
+  vault.observation.noteRegistration(registered);
+  const caCertificatePem = vault.document.ca.certificatePem;
+  await answer(vault, id, acceptance({ key, certificatePem, caCertificatePem }));
+  return { refusal: undefined, spent: false };
 }
 
 /** Durable before the answer: whoever is answered must be known to those who seal data keys. */

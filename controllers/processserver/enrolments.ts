@@ -5,12 +5,10 @@ import { agentRequestMac, passphraseKey, sameMac } from '../../vault/enrolmentPr
 import { type Environment, namespaceOf } from '../environment.ts';
 import {
   acceptance,
+  admitByToken,
   answer,
-  proveToken,
   type Refusal,
   refused,
-  register,
-  registrationOf,
   requestDer,
 } from '../openvaults/enrolment.ts';
 import type { PendingEnrolment } from '../openvaults/observation.ts';
@@ -39,34 +37,19 @@ export async function admitReplica(
   const { replica, token, secret, endpoints } = options;
   const outcomes: EnrolmentOutcome[] = [];
   let spent = false;
-  for (const { id, request } of pendingOf(vault, 'processserver')) {
-    if (request.name !== replica) continue;
-    const registration = registrationOf(vault, 'processserver', replica);
-    const verdict = proveToken({ id, request, token, registration, secret });
-    const what = `Process server ${replica}`;
-    if (verdict.verdict === 'refused') {
-      await answer(vault, id, verdict.refusal);
-      spent ||= verdict.spent;
-      outcomes.push({ what, refusal: verdict.refusal });
-      continue;
-    }
-    const certificatePem = await vault.authority.issueProcessServer({
-      csrPem: request.csrPem,
-      name: replica,
-      hosts: hostsOf(endpoints),
-    });
-    const registered = await register(vault, {
+  for (const pending of pendingOf(vault, 'processserver')) {
+    const { csrPem, name } = pending.request;
+    if (name !== replica) continue;
+    const admitted = await admitByToken(environment, vault, {
       kind: 'processserver',
-      name: replica,
-      encryptionKey: verdict.encryptionKey,
-      enrolment: id,
+      pending,
       token,
-      registeredAt: environment.clock.now(),
+      secret,
+      issueCertificate: () =>
+        vault.authority.issueProcessServer({ csrPem, name: replica, hosts: hostsOf(endpoints) }),
     });
-    vault.observation.noteRegistration(registered);
-    const caCertificatePem = vault.document.ca.certificatePem;
-    await answer(vault, id, acceptance({ key: verdict.key, certificatePem, caCertificatePem }));
-    outcomes.push({ what, refusal: undefined });
+    spent ||= admitted.spent;
+    outcomes.push({ what: `Process server ${replica}`, refusal: admitted.refusal });
   }
   return { outcomes, spent };
 }
