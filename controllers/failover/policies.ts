@@ -1,10 +1,12 @@
 /** Whether a Failover may begin, decided from what was gathered. Pure. */
 import { type Failover, Reason } from '../../crds/index.ts';
+import type { Condition } from '../../platform/kubernetes.ts';
 import { nextOf, releases } from '../../recovery/itinerary.ts';
 import type { CatalogDocument } from '../../vault/documents.ts';
 import type { FailoverDocument } from '../../vault/ledger.ts';
 import {
   type Check,
+  firstObjection,
   type Objection,
   standbyObjection,
   type VaultFacts,
@@ -97,6 +99,18 @@ export const beginChecks: readonly Check<FailoverInput>[] = [
         }
       : undefined,
 ];
+
+/** Why it can't begin; undefined when it may, or has. `before`: what its Accepted condition says. */
+export function objectionTo(
+  input: FailoverInput,
+  before: Pick<Condition, 'status' | 'reason' | 'message'> | undefined,
+): Objection | undefined {
+  const unnamed = firstObjection(nameChecks, input);
+  if (unnamed !== undefined || input.ledger !== undefined) return unnamed;
+  // Once refused for good it stays refused: nobody waits for it any more.
+  if (before?.status === 'False' && isFinal(before)) return before;
+  return firstObjection(beginChecks, input);
+}
 
 /** Reasons for which a Failover never begins: waiting would let it happen hours later, when nobody expects it any more. */
 const FINAL: ReadonlySet<string> = new Set([

@@ -260,7 +260,8 @@ function finishedAt(ledger: FailoverDocument): number | undefined {
   return ledger.health?.passedAt ?? ledger.steps.find((step) => step.name === last)?.finishedAt;
 }
 
-function resourcesOf(ledger: FailoverDocument): string[] {
+/** Azure ids of what it made and has not removed. */
+export function resourcesOf(ledger: FailoverDocument): string[] {
   const disks = isRemoved(ledger, 'RemoveDisks') ? [] : (ledger.disks ?? []);
   const nics = isRemoved(ledger, 'RemoveNics') ? [] : (ledger.nics ?? []);
   const vm = isRemoved(ledger, 'RemoveVm') ? undefined : ledger.vm?.id;
