@@ -4,7 +4,7 @@ import { newestPoint, newestPointAtOrBefore, readPoint } from '../../dataplane/j
 import { ManualClock } from '../../test/fakes/manualClock.ts';
 import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
 import { recordingLogger } from '../../test/fakes/silentLogger.ts';
-import { machineReport, reportStatus } from '../../test/operator/harness.ts';
+import { machineReport, reportStatus } from '../../test/operator/peers.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import {
   catalogDocumentSchema,

@@ -8,7 +8,7 @@ import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
 import { MemoryPageBlobStore } from '../../test/fakes/memoryPageBlobStore.ts';
 import { SeededRandom } from '../../test/fakes/seededRandom.ts';
 import { silentLogger } from '../../test/fakes/silentLogger.ts';
-import { protectedVM, recoveryVault, replicationPolicy } from '../../test/operator/harness.ts';
+import { protectedVM, recoveryVault, replicationPolicy } from '../../test/operator/manifests.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import { VaultControl } from '../../vault/control.ts';
 import {

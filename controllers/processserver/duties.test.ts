@@ -5,7 +5,7 @@ import {
   processServer,
   protectedVM,
   replicationPolicy,
-} from '../../test/operator/harness.ts';
+} from '../../test/operator/manifests.ts';
 import type { CatalogDocument } from '../../vault/documents.ts';
 import type { Environment } from '../environment.ts';
 import type { OpenVault } from '../openvaults/openVaults.ts';

@@ -7,7 +7,7 @@ import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
 import { MemoryPageBlobStore } from '../../test/fakes/memoryPageBlobStore.ts';
 import { SeededRandom } from '../../test/fakes/seededRandom.ts';
 import { silentLogger } from '../../test/fakes/silentLogger.ts';
-import { create, recoveryVault, secret } from '../../test/operator/harness.ts';
+import { create, recoveryVault, secret } from '../../test/operator/manifests.ts';
 import { controllerDocumentSchema, encodeDocument } from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { generateRecoveryKey } from '../../vault/recoveryKey.ts';

@@ -39,7 +39,7 @@ import type { ExistingResource } from '../arm/emulator.ts';
 import { emulatorDefaults, startEmulator } from '../arm/emulator.ts';
 import { silentLogger } from '../fakes/silentLogger.ts';
 import { ModelMachine } from '../fixtures/modelMachine.ts';
-import { machineReport, reportStatus } from '../operator/harness.ts';
+import { machineReport, reportStatus } from '../operator/peers.ts';
 import { startFaultProxy } from '../servers/faultProxy.ts';
 import { eventually, freePort, type Workplace } from './workplace.ts';
 

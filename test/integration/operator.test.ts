@@ -4,213 +4,56 @@ import { once } from 'node:events';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import {
-  farshoreTypes,
-  type ProcessServer,
-  type ProtectedVM,
-  type RecoveryVault,
-} from '../../crds/index.ts';
-import {
-  ensureVaultContainer,
-  openVaultStores,
-  type VaultStores,
-} from '../../platform/azure/vaultStores.ts';
-import { connectKubernetes, type HttpKubeClient } from '../../platform/kube/client.ts';
+import { farshoreTypes, type ProcessServer, type ProtectedVM } from '../../crds/index.ts';
 import { type KubeObject, kubeTypes } from '../../platform/kubernetes.ts';
 import { systemClock } from '../../platform/node/clock.ts';
-import { systemRandom } from '../../platform/node/random.ts';
-import { encodeDocument, pointDocumentSchema } from '../../vault/documents.ts';
-import { vaultLayout } from '../../vault/layout.ts';
-import { generateRecoveryKey } from '../../vault/recoveryKey.ts';
-import { MemoryCompute } from '../fakes/memoryCompute.ts';
-import { type LogLine, recordingLogger } from '../fakes/silentLogger.ts';
+import { create, failover, processServer } from '../operator/manifests.ts';
 import {
   askAsAgent,
   askWithToken,
   awaitAnswer,
   bootstrapOf,
-  create,
-  eventually,
-  failover,
   machineReport,
-  named,
-  PASSPHRASE,
-  processServer,
-  protectedVM,
-  type RunningOperator,
+  putPoint,
   readList,
-  recoveryVault,
-  replicationPolicy,
   reportStatus,
-  secret,
-  startOperator,
-  untilCondition,
-} from '../operator/harness.ts';
-import { type Azurite, startAzurite } from '../servers/azurite.ts';
-import { type KubernetesServer, startKubernetes } from '../servers/kubernetes.ts';
+} from '../operator/peers.ts';
+import { ServerWorld } from '../operator/serverWorld.ts';
+import { eventually, untilCondition } from '../operator/waiting.ts';
 
-const world = { clock: systemClock, random: systemRandom };
-const recovery = generateRecoveryKey(systemRandom);
-let server: KubernetesServer;
-let azurite: Azurite;
-let kube: HttpKubeClient;
-let namespace: string;
-let count = 0;
-let running: RunningOperator[];
-let lines: LogLine[];
+let world: ServerWorld;
 
 beforeAll(async () => {
-  [server, azurite] = await Promise.all([startKubernetes(), startAzurite()]);
-  kube = connectKubernetes({ kubeconfig: server.kubeconfigPath });
-  server.kubectl(['apply', '--server-side', '-f', path.join(import.meta.dirname, '../../crds')]);
-  server.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
+  world = await ServerWorld.start();
 });
 
 afterAll(async () => {
-  kube?.close();
-  await azurite?.stop();
-  await server?.stop();
+  await world?.close();
 });
 
 beforeEach(() => {
-  count += 1;
-  namespace = `operator-${count}`;
-  server.kubectl(['create', 'namespace', namespace]);
-  running = [];
-  lines = [];
+  world.beginTest();
 });
 
 afterEach(async () => {
-  for (const one of running) await one.stop();
+  await world.endTest();
 });
-
-function access(connectionString = azurite.connectionString) {
-  return {
-    connectionString,
-    container: `vault-${count}`,
-    patience: { stallMs: 2_000, totalMs: 2_000 },
-  };
-}
-
-function stores(): VaultStores {
-  return openVaultStores(world, access());
-}
-
-/** The connection string comes from the Secret, as in production; only Azure Resource Manager is in memory. */
-function operate(
-  options: { namespace?: string; holder?: string; kube?: HttpKubeClient } = {},
-): RunningOperator {
-  const client = options.kube ?? kube;
-  const where = options.namespace ?? namespace;
-  const started = startOperator({
-    kube: client,
-    namespace: where,
-    watchNamespace: where,
-    holder: options.holder ?? 'first cluster',
-    leaderElect: true,
-    log: recordingLogger(lines),
-    stores: (connection) => {
-      const mine = {
-        ...access(connection.storage.connectionString),
-        container: connection.storage.container,
-      };
-      const { objects, pages } = openVaultStores(world, mine);
-      const compute = new MemoryCompute({ pages });
-      return {
-        objects,
-        pages,
-        compute,
-        images: compute,
-        ensureContainer: async () => {
-          await ensureVaultContainer(world, mine);
-        },
-        close: async () => {},
-      };
-    },
-  });
-  running.push(started);
-  return started;
-}
-
-function inNamespace<T extends KubeObject>(object: T, where = namespace): T {
-  return { ...object, metadata: { ...object.metadata, namespace: where } };
-}
-
-async function createAll(
-  where = namespace,
-  connectionString = azurite.connectionString,
-): Promise<void> {
-  await create(
-    kube,
-    secret('azure', { clientSecret: 'secret', connectionString }, where),
-    secret('passphrase', { passphrase: PASSPHRASE }, where),
-    inNamespace(vault(), where),
-    replicationPolicy('policy', where),
-    processServer('ps', {}, where),
-    protectedVM('web', {}, where),
-  );
-}
-
-function vault(): RecoveryVault {
-  return recoveryVault({
-    recipients: [recovery.publicString],
-    spec: { containerName: `vault-${count}` },
-  });
-}
-
-function at(name: string, where = namespace) {
-  return named(name, where);
-}
-
-async function machineIdOf(name = 'web', where = namespace): Promise<string> {
-  return await eventually(async () => {
-    const machine = await kube.get<ProtectedVM>(farshoreTypes.protectedVM, at(name, where));
-    const id = machine?.status?.machineId;
-    if (id === undefined)
-      throw new Error(`${name} has no machineId: ${JSON.stringify(machine?.status)}`);
-    return id;
-  });
-}
-
-async function putPoint(machineId: string, lsn: bigint): Promise<void> {
-  const snapshot = { key: 'replica', snapshot: 'then' };
-  await stores().objects.putIfAbsent(
-    vaultLayout.point(machineId, lsn),
-    encodeDocument(pointDocumentSchema, {
-      machineId,
-      lsn,
-      timeMs: systemClock.now() - 20_000,
-      consistency: 'Crash',
-      segment: { seq: 0, digest: 'a'.repeat(64), writerEpoch: 1 },
-      disks: [
-        {
-          index: 0,
-          name: 'system',
-          sizeBytes: 8 << 20,
-          root: 'b'.repeat(64),
-          replica: snapshot,
-          leaves: snapshot,
-        },
-      ],
-      createdAt: systemClock.now(),
-    }),
-  );
-}
 
 describe('a machine on a real API server', () => {
   it('goes from applied manifests to Ready, and its status passes the schema', async () => {
-    operate();
-    await createAll();
-    await untilCondition(kube, farshoreTypes.recoveryVault, at('vault'), {
+    const { kube, namespace, server } = world;
+    world.operate();
+    await world.createAll();
+    await untilCondition(kube, farshoreTypes.recoveryVault, world.at('vault'), {
       type: 'Ready',
       status: 'True',
     });
     const bootstrap = await bootstrapOf(kube, 'ps-bootstrap', namespace);
-    const { objects } = stores();
+    const { objects } = world.stores();
     const asked = await askWithToken(objects, bootstrap);
     expect(await awaitAnswer(objects, asked.id)).toMatchObject({ outcome: 'accepted' });
-    const machineId = await machineIdOf();
-    await untilCondition(kube, farshoreTypes.protectedVM, at('web'), {
+    const machineId = await world.machineIdOf();
+    await untilCondition(kube, farshoreTypes.protectedVM, world.at('web'), {
       type: 'Accepted',
       status: 'True',
     });
@@ -231,46 +74,47 @@ describe('a machine on a real API server', () => {
       }),
     ]);
     await eventually(async () => {
-      const machine = await kube.get<ProtectedVM>(farshoreTypes.protectedVM, at('web'));
+      const machine = await kube.get<ProtectedVM>(farshoreTypes.protectedVM, world.at('web'));
       expect(machine?.status).toMatchObject({
         phase: 'InitialReplication',
         initialReplication: { percent: 25, etaSeconds: 3 },
         offeredDisks: [{ device: '/dev/sda' }],
       });
     });
-    await putPoint(machineId, 12n);
+    await putPoint(objects, machineId);
     await reportStatus(objects, 'ps', [
       machineReport(machineId, {
         uploadedBarrier: { lsn: 12n, timeMs: systemClock.now(), consistency: 'Crash' },
       }),
     ]);
-    await untilCondition(kube, farshoreTypes.protectedVM, at('web'), {
+    await untilCondition(kube, farshoreTypes.protectedVM, world.at('web'), {
       type: 'Ready',
       status: 'True',
     });
-    const machine = await kube.get<ProtectedVM>(farshoreTypes.protectedVM, at('web'));
+    const machine = await kube.get<ProtectedVM>(farshoreTypes.protectedVM, world.at('web'));
     expect(machine?.status).toMatchObject({
       phase: 'Protected',
       recoveryPoints: { count: 1, newestCrash: { name: '12' } },
       positions: { captured: '30', recoveryPoint: '12' },
     });
     expect(server.kubectl(['-n', namespace, 'get', 'protectedvms', 'web'])).toContain('web');
-    const metrics = (await running[0]?.operator.metrics.registry.metrics()) ?? '';
+    const metrics = (await world.running[0]?.operator.metrics.registry.metrics()) ?? '';
     expect(metrics).toMatch(
       new RegExp(`farshore_rpo_seconds\\{namespace="${namespace}",machine="web"\\} \\d`),
     );
     const events = server.kubectl(['-n', namespace, 'get', 'events', '-o', 'name']);
     expect(events.trim()).not.toBe('');
-    expect(lines.filter((line) => line.level === 'error')).toEqual([]);
+    expect(world.lines.filter((line) => line.level === 'error')).toEqual([]);
   });
 
   it('keeps the list’s generation over a restart, and rises RPO when all others are dead', async () => {
-    const first = operate();
-    await createAll();
+    const { kube, namespace } = world;
+    const first = world.operate();
+    await world.createAll();
     const bootstrap = await bootstrapOf(kube, 'ps-bootstrap', namespace);
-    const { objects } = stores();
+    const { objects } = world.stores();
     await awaitAnswer(objects, (await askWithToken(objects, bootstrap)).id);
-    const machineId = await machineIdOf();
+    const machineId = await world.machineIdOf();
     const list = async () =>
       await readList(objects, { processServer: 'ps', pinned: bootstrap.controllerPublicKey });
     await reportStatus(objects, 'ps', [
@@ -285,21 +129,23 @@ describe('a machine on a real API server', () => {
       expect(found?.machines[0]?.disks[0]?.sizeBytes).toBe(8 << 20);
       return found;
     });
-    await untilCondition(kube, farshoreTypes.protectedVM, at('web'), {
+    await untilCondition(kube, farshoreTypes.protectedVM, world.at('web'), {
       type: 'RecoveryPointCurrent',
       status: 'False',
       reason: 'ThresholdExceeded',
     });
     await first.stop();
-    operate();
-    await kube.patch(farshoreTypes.protectedVM, at('web'), { merge: { spec: { paused: true } } });
+    world.operate();
+    await kube.patch(farshoreTypes.protectedVM, world.at('web'), {
+      merge: { spec: { paused: true } },
+    });
     await eventually(async () => {
       const after = await list();
       expect(after?.machines[0]?.paused).toBe(true);
       expect(after?.generation).toBe((before?.generation ?? 0) + 1);
     });
     const rpo = async () => {
-      const metrics = (await running[1]?.operator.metrics.registry.metrics()) ?? '';
+      const metrics = (await world.running[1]?.operator.metrics.registry.metrics()) ?? '';
       return Number(/farshore_rpo_seconds\{[^}]*\} ([0-9.]+)/.exec(metrics)?.[1] ?? Number.NaN);
     };
     const then = await eventually(async () => {
@@ -311,42 +157,44 @@ describe('a machine on a real API server', () => {
   });
 
   it('says what is wrong with a vault: silent, refused key', async () => {
-    operate();
+    const { azurite, kube } = world;
+    world.operate();
     const type = farshoreTypes.recoveryVault;
     const dead = azurite.connectionString.replaceAll(`:${azurite.port}/`, ':9/');
-    await createAll(namespace, dead);
-    await untilCondition(kube, type, at('vault'), {
+    await world.createAll({ connectionString: dead });
+    await untilCondition(kube, type, world.at('vault'), {
       type: 'Reachable',
       status: 'False',
       reason: 'VaultUnreachable',
     });
-    await untilCondition(kube, farshoreTypes.protectedVM, at('web'), {
+    await untilCondition(kube, farshoreTypes.protectedVM, world.at('web'), {
       type: 'Accepted',
       status: 'False',
       reason: 'VaultNotReady',
     });
     const change = async (connectionString: string) =>
-      await kube.patch(kubeTypes.secret, at('azure'), {
+      await kube.patch(kubeTypes.secret, world.at('azure'), {
         merge: { data: { connectionString: Buffer.from(connectionString).toString('base64') } },
       });
     const wrongKey = Buffer.alloc(64, 7).toString('base64');
     await change(azurite.connectionString.replace(/AccountKey=[^;]+/, `AccountKey=${wrongKey}`));
-    await untilCondition(kube, type, at('vault'), {
+    await untilCondition(kube, type, world.at('vault'), {
       type: 'Reachable',
       status: 'False',
       reason: 'CredentialsRefused',
     });
     await change(azurite.connectionString);
-    await untilCondition(kube, type, at('vault'), { type: 'Ready', status: 'True' });
-    await untilCondition(kube, farshoreTypes.protectedVM, at('web'), {
+    await untilCondition(kube, type, world.at('vault'), { type: 'Ready', status: 'True' });
+    await untilCondition(kube, farshoreTypes.protectedVM, world.at('web'), {
       type: 'Accepted',
       status: 'True',
     });
   });
 
   it('makes a StatefulSet that the API server takes', async () => {
-    operate();
-    await createAll();
+    const { kube } = world;
+    world.operate();
+    await world.createAll();
     const sts = processServer('sts', {
       mode: 'StatefulSet',
       replicas: 2,
@@ -355,25 +203,29 @@ describe('a machine on a real API server', () => {
       resources: { requests: { cpu: '500m', memory: '512Mi' } },
     });
     const { exposure: _, ...spec } = sts.spec;
-    await create(kube, inNamespace({ ...sts, spec }));
+    await create(kube, world.inNamespace({ ...sts, spec }));
     await eventually(async () => {
-      const set = await kube.get<KubeObject & { spec: object }>(kubeTypes.statefulSet, at('sts'));
+      const set = await kube.get<KubeObject & { spec: object }>(
+        kubeTypes.statefulSet,
+        world.at('sts'),
+      );
       expect(set?.spec).toMatchObject({ replicas: 2, podManagementPolicy: 'Parallel' });
       for (const name of ['sts', 'sts-0', 'sts-1'])
-        expect(await kube.get(kubeTypes.service, at(name))).toBeDefined();
+        expect(await kube.get(kubeTypes.service, world.at(name))).toBeDefined();
     });
     await eventually(async () => {
-      const found = await kube.get<ProcessServer>(farshoreTypes.processServer, at('sts'));
+      const found = await kube.get<ProcessServer>(farshoreTypes.processServer, world.at('sts'));
       expect(found?.status).toMatchObject({ replicas: 2 });
       expect(found?.status?.selector).toContain('app.kubernetes.io/instance=sts');
     });
   });
 
   it('refuses failovers that can’t be, and says why for good', async () => {
-    operate();
-    await createAll();
-    await machineIdOf();
-    await untilCondition(kube, farshoreTypes.protectedVM, at('web'), {
+    const { kube, namespace } = world;
+    world.operate();
+    await world.createAll();
+    await world.machineIdOf();
+    await untilCondition(kube, farshoreTypes.protectedVM, world.at('web'), {
       type: 'Accepted',
       status: 'True',
     });
@@ -383,46 +235,55 @@ describe('a machine on a real API server', () => {
       failover('no-machine', { machineRef: { name: 'nobody' } }, namespace),
     );
     const type = farshoreTypes.failover;
-    await untilCondition(kube, type, at('no-point'), {
+    await untilCondition(kube, type, world.at('no-point'), {
       type: 'Accepted',
       status: 'False',
       reason: 'PointNotFound',
     });
-    await untilCondition(kube, type, at('no-point'), { type: 'Stalled', status: 'True' });
-    await untilCondition(kube, type, at('no-machine'), {
+    await untilCondition(kube, type, world.at('no-point'), { type: 'Stalled', status: 'True' });
+    await untilCondition(kube, type, world.at('no-machine'), {
       type: 'Accepted',
       status: 'False',
       reason: 'MachineNotFound',
     });
-    await kube.remove(type, at('no-point'));
-    await eventually(async () => expect(await kube.get(type, at('no-point'))).toBeUndefined());
+    await kube.remove(type, world.at('no-point'));
+    await eventually(async () =>
+      expect(await kube.get(type, world.at('no-point'))).toBeUndefined(),
+    );
   });
 
   it('gives the name of a machine to one cluster alone', async () => {
-    operate();
-    await createAll();
-    const machineId = await machineIdOf();
+    const { kube, namespace, server } = world;
+    world.operate();
+    await world.createAll();
+    const machineId = await world.machineIdOf();
     const other = `${namespace}-other`;
     server.kubectl(['create', 'namespace', other]);
-    operate({ namespace: other, holder: 'second cluster' });
-    await createAll(other);
-    const condition = await untilCondition(kube, farshoreTypes.protectedVM, at('web', other), {
-      type: 'Accepted',
-      status: 'False',
-      reason: 'NameTaken',
-    });
+    world.operate({ namespace: other, holder: 'second cluster' });
+    await world.createAll({ namespace: other });
+    const condition = await untilCondition(
+      kube,
+      farshoreTypes.protectedVM,
+      world.at('web', other),
+      {
+        type: 'Accepted',
+        status: 'False',
+        reason: 'NameTaken',
+      },
+    );
     expect(condition.message).toContain(`${namespace}/web`);
-    await untilCondition(kube, farshoreTypes.recoveryVault, at('vault', other), {
+    await untilCondition(kube, farshoreTypes.recoveryVault, world.at('vault', other), {
       type: 'InControl',
       status: 'False',
       reason: 'HeldByOther',
     });
-    expect(await machineIdOf()).toBe(machineId);
+    expect(await world.machineIdOf()).toBe(machineId);
   });
 });
 
 describe('the process', () => {
   it('opens a vault, serves health and metrics, and ends in order on SIGTERM', async () => {
+    const { kube, namespace, server } = world;
     const child = spawn(
       process.execPath,
       [
@@ -447,12 +308,12 @@ describe('the process', () => {
       const get = async (route: string) => await fetch(`http://127.0.0.1:${port}${route}`);
       await eventually(async () => expect((await get('/readyz')).status).toBe(200));
       expect((await get('/healthz')).status).toBe(200);
-      await createAll();
-      await untilCondition(kube, farshoreTypes.recoveryVault, at('vault'), {
+      await world.createAll();
+      await untilCondition(kube, farshoreTypes.recoveryVault, world.at('vault'), {
         type: 'Ready',
         status: 'True',
       });
-      await untilCondition(kube, farshoreTypes.protectedVM, at('web'), {
+      await untilCondition(kube, farshoreTypes.protectedVM, world.at('web'), {
         type: 'Accepted',
         status: 'True',
       });

@@ -1,5 +1,5 @@
 /** What becomes of a machine whose failover fails: the operator, its recovery and a journal, all real, over stores in memory. */
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { expect } from 'vitest';
 import { type Failover, farshoreTypes, type ProtectedVM } from '../../crds/index.ts';
 import { claimJournal } from '../../dataplane/journal/claim.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
@@ -8,61 +8,99 @@ import { systemRandom } from '../../platform/node/random.ts';
 import type { AssignmentsDocument } from '../../vault/documents.ts';
 import { openDataKey } from '../../vault/keys.ts';
 import { LedgerEntry } from '../../vault/ledger.ts';
-import { generateRecoveryKey } from '../../vault/recoveryKey.ts';
 import { requireVault } from '../../vault/vault.ts';
-import { FakeKube } from '../fakes/kube.ts';
-import { MemoryCompute } from '../fakes/memoryCompute.ts';
-import { MemoryObjectStore } from '../fakes/memoryObjectStore.ts';
-import { MemoryPageBlobStore } from '../fakes/memoryPageBlobStore.ts';
-import { silentLogger } from '../fakes/silentLogger.ts';
 import { ModelMachine } from '../fixtures/modelMachine.ts';
-import {
-  askWithToken,
-  awaitAnswer,
-  bootstrapOf,
-  create,
-  eventually,
-  failover,
-  machineReport,
-  named,
-  PASSPHRASE,
-  processServer,
-  protectedVM,
-  type RunningOperator,
-  readList,
-  recoveryVault,
-  replicationPolicy,
-  reportStatus,
-  secret,
-  startOperator,
-  untilCondition,
-} from './harness.ts';
+import { create, failover, named } from './manifests.ts';
+import { type MemoryWorld, test as worldTest } from './memoryWorld.ts';
+import { listOf, machineReport, reportStatus } from './peers.ts';
+import { eventually, untilCondition } from './waiting.ts';
 
-let kube: FakeKube;
-let objects: MemoryObjectStore;
-let compute: MemoryCompute;
-let running: RunningOperator;
-let site: Awaited<ReturnType<typeof prepare>>;
+/** Machine web, replicated: a model of it writes the journal that its assignment allows. */
+class ReplicatedSite {
+  readonly #world: MemoryWorld;
+  readonly #source: Awaited<ReturnType<typeof replicate>>;
 
-beforeEach(async () => {
-  kube = new FakeKube();
-  objects = new MemoryObjectStore({ clock: systemClock });
-  const pages = new MemoryPageBlobStore({ clock: systemClock });
-  compute = new MemoryCompute({ pages });
-  const nothing = { ensureContainer: async () => {}, close: async () => {} };
-  running = startOperator({
-    kube,
-    log: silentLogger,
-    stores: () => ({ objects, pages, compute, images: compute, ...nothing }),
+  constructor(world: MemoryWorld, source: Awaited<ReturnType<typeof replicate>>) {
+    this.#world = world;
+    this.#source = source;
+  }
+
+  async report(): Promise<void> {
+    const { machine, barrier } = this.#source;
+    await reportStatus(this.#world.objects, 'ps', [
+      machineReport(machine.machineId, { uploadedBarrier: { ...barrier, consistency: 'Crash' } }),
+    ]);
+  }
+
+  /** As a process server does that was given this epoch. */
+  async claim(writerEpoch: number) {
+    const { machine, dataKey } = this.#source;
+    const deps = { objects: this.#world.objects, clock: systemClock, random: systemRandom };
+    return await claimJournal(
+      { ...deps, codec: inlineCodec },
+      { machineId: machine.machineId, dataKey, writerEpoch, side: 'Source' },
+    );
+  }
+
+  async untilList(fits: (list: AssignmentsDocument) => boolean): Promise<AssignmentsDocument> {
+    return await eventually(async () => {
+      const list = await listOf(this.#world.objects, this.#source.pinned);
+      if (!fits(list))
+        throw new Error(
+          `the list is ${JSON.stringify(list, (_, part) => (typeof part === 'bigint' ? String(part) : part))}`,
+        );
+      return list;
+    });
+  }
+
+  async untilPhase(name: string, phase: string): Promise<void> {
+    await this.#world.untilPhase<Failover>(farshoreTypes.failover, name, { phase });
+  }
+}
+
+const test = worldTest.extend('site', async ({ world }) => {
+  world.operate();
+  const site = new ReplicatedSite(world, await replicate(world));
+  await site.report();
+  await untilCondition(world.kube, farshoreTypes.protectedVM, named('web'), {
+    type: 'InitialReplicationComplete',
+    status: 'True',
   });
-  site = await prepare();
+  return site;
 });
 
-afterEach(async () => {
-  await running.stop();
-});
+async function replicate(world: MemoryWorld) {
+  const { kube, objects } = world;
+  await world.createAll();
+  const { bootstrap, box } = await world.enrolProcessServer();
+  await untilCondition(kube, farshoreTypes.protectedVM, named('web'), {
+    type: 'Accepted',
+    status: 'True',
+  });
+  const pinned = bootstrap.controllerPublicKey;
+  const assignment = await eventually(async () => {
+    const list = await listOf(objects, pinned);
+    const found = list.machines[0];
+    if (found?.dataKey.some((one) => one.recipient === box.id) !== true)
+      throw new Error('not assigned yet');
+    return found;
+  });
+  const { document: vault } = await requireVault(objects);
+  const { machineId, dataKey: sealed } = assignment;
+  const dataKey = openDataKey({ sealed, key: box, vaultId: vault.vaultId, machineId });
+  const machine = new ModelMachine(
+    { objects, clock: systemClock, random: systemRandom },
+    { name: 'web', machineId, dataKey, diskBytes: [1 << 20] },
+  );
+  machine.scribble();
+  return { machine, dataKey, pinned, barrier: await machine.barrier() };
+}
 
-test('an Unplanned failover that fails after sealing: the source is assigned again under an epoch that the seal lets in', async () => {
+test('an Unplanned failover that fails after sealing: the source is assigned again under an epoch that the seal lets in', async ({
+  site,
+  world,
+}) => {
+  const { compute, kube, objects } = world;
   const read = compute.read.bind(compute);
   compute.read = async (url, range) => {
     const bytes = (await read(url, range)).slice();
@@ -70,26 +108,32 @@ test('an Unplanned failover that fails after sealing: the source is assigned aga
     return bytes;
   };
   await create(kube, failover('move'));
-  await untilPhase('move', 'Failed');
+  await site.untilPhase('move', 'Failed');
   const ledger = (await LedgerEntry.read(objects, 'move'))?.document;
   expect(ledger?.failure?.code).toBe('RootMismatch');
   const sealed = ledger?.seal?.writerEpoch ?? 0;
   expect(sealed).toBe(1);
-  const list = await untilList((one) => (one.machines[0]?.writerEpoch ?? 0) > sealed);
+  const list = await site.untilList((one) => (one.machines[0]?.writerEpoch ?? 0) > sealed);
   expect(list.machines[0]?.finalSync).toBeUndefined();
   // As a process server does with its old assignment, and with this one.
-  expect(await claim(sealed)).toMatchObject({ outcome: 'fenced', fenced: { by: 'Seal' } });
-  expect(await claim(list.machines[0]?.writerEpoch ?? 0)).toMatchObject({ outcome: 'claimed' });
+  expect(await site.claim(sealed)).toMatchObject({ outcome: 'fenced', fenced: { by: 'Seal' } });
+  expect(await site.claim(list.machines[0]?.writerEpoch ?? 0)).toMatchObject({
+    outcome: 'claimed',
+  });
   // And the machine can be failed over again.
   compute.read = read;
-  await reportStatus(objects, 'ps', [barrierReport()]);
+  await site.report();
   await create(kube, failover('again', { recoveryPoint: { type: 'LatestProcessed' } }));
-  await untilPhase('again', 'FailedOver');
+  await site.untilPhase('again', 'FailedOver');
 });
 
-test('while its machine runs in Azure, its list neither drops it nor gives it an epoch that the seal lets in', async () => {
+test('while its machine runs in Azure, its list neither drops it nor gives it an epoch that the seal lets in', async ({
+  site,
+  world,
+}) => {
+  const { kube } = world;
   await create(kube, failover('move'));
-  await untilPhase('move', 'FailedOver');
+  await site.untilPhase('move', 'FailedOver');
   const machine = await eventually(() => {
     const found = kube.peek<ProtectedVM>(farshoreTypes.protectedVM, named('web'));
     expect(found?.status?.activeSide).toBe('Azure');
@@ -97,90 +141,7 @@ test('while its machine runs in Azure, its list neither drops it nor gives it an
   });
   expect(machine?.status?.phase).toBe('InAzure');
   await systemClock.sleep(500);
-  const list = await untilList(() => true);
+  const list = await site.untilList(() => true);
   expect(list.machines.map((one) => one.writerEpoch)).toEqual([1]);
-  expect(await claim(1)).toMatchObject({ outcome: 'fenced' });
+  expect(await site.claim(1)).toMatchObject({ outcome: 'fenced' });
 });
-
-async function prepare() {
-  const recovery = generateRecoveryKey(systemRandom);
-  await create(
-    kube,
-    secret('azure', { clientSecret: 'secret', connectionString: 'UseDevelopmentStorage=true' }),
-    secret('passphrase', { passphrase: PASSPHRASE }),
-    recoveryVault({ recipients: [recovery.publicString] }),
-    replicationPolicy(),
-    processServer(),
-    protectedVM(),
-  );
-  const bootstrap = await bootstrapOf(kube, 'ps-bootstrap');
-  const asked = await askWithToken(objects, bootstrap);
-  await awaitAnswer(objects, asked.id);
-  await untilCondition(kube, farshoreTypes.protectedVM, named('web'), {
-    type: 'Accepted',
-    status: 'True',
-  });
-  const pinned = bootstrap.controllerPublicKey;
-  const assignment = await eventually(async () => {
-    const list = await readList(objects, { processServer: 'ps', pinned });
-    const found = list?.machines[0];
-    if (found?.dataKey.some((one) => one.recipient === asked.box.id) !== true)
-      throw new Error('not assigned yet');
-    return found;
-  });
-  const { document: vault } = await requireVault(objects);
-  const { machineId, dataKey: sealed } = assignment;
-  const dataKey = openDataKey({ sealed, key: asked.box, vaultId: vault.vaultId, machineId });
-  const deps = { objects, clock: systemClock, random: systemRandom };
-  const machine = new ModelMachine(deps, {
-    name: 'web',
-    machineId,
-    dataKey,
-    diskBytes: [1 << 20],
-  });
-  machine.scribble();
-  const barrier = await machine.barrier();
-  await reportStatus(objects, 'ps', [
-    machineReport(machineId, { uploadedBarrier: { ...barrier, consistency: 'Crash' } }),
-  ]);
-  await untilCondition(kube, farshoreTypes.protectedVM, named('web'), {
-    type: 'InitialReplicationComplete',
-    status: 'True',
-  });
-  return { machine, dataKey, pinned, barrier };
-}
-
-function barrierReport() {
-  const { machine, barrier } = site;
-  const uploadedBarrier = { ...barrier, consistency: 'Crash' as const };
-  return machineReport(machine.machineId, { uploadedBarrier });
-}
-
-async function claim(writerEpoch: number) {
-  const { machine, dataKey } = site;
-  return await claimJournal(
-    { objects, clock: systemClock, random: systemRandom, codec: inlineCodec },
-    { machineId: machine.machineId, dataKey, writerEpoch, side: 'Source' },
-  );
-}
-
-async function untilList(
-  fits: (list: AssignmentsDocument) => boolean,
-): Promise<AssignmentsDocument> {
-  return await eventually(async () => {
-    const list = await readList(objects, { processServer: 'ps', pinned: site.pinned });
-    if (list === undefined || !fits(list))
-      throw new Error(
-        `the list is ${JSON.stringify(list, (_, part) => (typeof part === 'bigint' ? String(part) : part))}`,
-      );
-    return list;
-  });
-}
-
-async function untilPhase(name: string, phase: string): Promise<void> {
-  await eventually(() =>
-    expect(kube.peek<Failover>(farshoreTypes.failover, named(name))?.status).toMatchObject({
-      phase,
-    }),
-  );
-}

@@ -1,83 +1,23 @@
 /** An operator that has just started: what it has not read yet must not count as not being there. */
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { farshoreTypes, type ProtectedVM } from '../../crds/index.ts';
+import { expect } from 'vitest';
+import { farshoreTypes } from '../../crds/index.ts';
+import type { OperatorDeps } from '../../operator/operator.ts';
 import { systemClock } from '../../platform/node/clock.ts';
-import { systemRandom } from '../../platform/node/random.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import { generateRecoveryKey } from '../../vault/recoveryKey.ts';
-import { FakeKube } from '../fakes/kube.ts';
-import { MemoryCompute } from '../fakes/memoryCompute.ts';
-import { MemoryObjectStore } from '../fakes/memoryObjectStore.ts';
-import { MemoryPageBlobStore } from '../fakes/memoryPageBlobStore.ts';
-import { silentLogger } from '../fakes/silentLogger.ts';
-import {
-  create,
-  eventually,
-  failover,
-  machineReport,
-  named,
-  PASSPHRASE,
-  processServer,
-  protectedVM,
-  type RunningOperator,
-  recoveryVault,
-  replicationPolicy,
-  reportStatus,
-  secret,
-  startOperator,
-  untilCondition,
-} from './harness.ts';
+import { create, failover, named } from './manifests.ts';
+import { test } from './memoryWorld.ts';
+import { machineReport, reportStatus } from './peers.ts';
+import { untilCondition } from './waiting.ts';
 
-let kube: FakeKube;
-let objects: MemoryObjectStore;
-let operator: RunningOperator;
-
-beforeEach(() => {
-  kube = new FakeKube();
-  objects = new MemoryObjectStore({ clock: systemClock });
-});
-
-afterEach(async () => {
-  await operator.stop();
-});
-
-function operate(): void {
-  const pages = new MemoryPageBlobStore({ clock: systemClock });
-  const compute = new MemoryCompute({ pages });
-  operator = startOperator({
-    kube,
-    log: silentLogger,
-    // Accepted, and under way until the end.
-    runFailover: async (_name, _deps, { signal }) => {
-      await systemClock.sleep(60_000, signal);
-      throw new Error('nobody ended it');
-    },
-    stores: () => ({
-      ...{ objects, pages, compute, images: compute },
-      ensureContainer: async () => {},
-      close: async () => {},
-    }),
-  });
-}
-
-test('a Planned Failover that arrives before the first look at the vault has ended is not refused for lack of an agent', async () => {
-  operate();
-  await create(
-    kube,
-    secret('azure', { clientSecret: 'secret', connectionString: 'UseDevelopmentStorage=true' }),
-    secret('passphrase', { passphrase: PASSPHRASE }),
-    recoveryVault({ recipients: [generateRecoveryKey(systemRandom).publicString] }),
-    replicationPolicy(),
-    processServer(),
-    protectedVM(),
-  );
+test('a Planned Failover that arrives before the first look at the vault has ended is not refused for lack of an agent', async ({
+  world,
+}) => {
+  const { kube, objects } = world;
+  const operator = world.operate({ runFailover: underWay });
+  await world.createAll();
   const { protectedVM: machines, failover: failovers } = farshoreTypes;
   await untilCondition(kube, machines, named('web'), { type: 'Accepted', status: 'True' });
-  const machineId = await eventually(() => {
-    const found = kube.peek<ProtectedVM>(machines, named('web'))?.status?.machineId;
-    if (found === undefined) throw new Error('no machineId yet');
-    return found;
-  });
+  const machineId = await world.machineIdOf();
   await operator.stop();
   await reportStatus(objects, 'ps', [
     machineReport(machineId, {
@@ -93,8 +33,14 @@ test('a Planned Failover that arrives before the first look at the vault has end
     await create(kube, failover('move', { type: 'Planned' }));
     await systemClock.sleep(500);
   };
-  operate();
+  world.operate({ runFailover: underWay });
   const accepted = { type: 'Accepted', status: 'True' } as const;
   const { reason } = await untilCondition(kube, failovers, named('move'), accepted);
   expect(reason).toBe('Accepted');
 });
+
+/** Accepted, and under way until the end. */
+const underWay: OperatorDeps['runFailover'] = async (_name, _deps, { signal }) => {
+  await systemClock.sleep(60_000, signal);
+  throw new Error('nobody ended it');
+};
