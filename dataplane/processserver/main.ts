@@ -22,6 +22,7 @@ import { createLogger } from '../../platform/node/logger.ts';
 import { systemRandom } from '../../platform/node/random.ts';
 import { listenTls } from '../../platform/node/tls.ts';
 import { WorkerPool } from '../../platform/node/workerPool.ts';
+import { patiently } from '../../platform/patience.ts';
 import type { Disk, ObjectStore } from '../../platform/ports.ts';
 import { type Bootstrap, decodeBootstrap, type VaultLocation } from '../../vault/bootstrap.ts';
 import { requireVault } from '../../vault/vault.ts';
@@ -29,7 +30,7 @@ import { Cache } from '../journal/cache.ts';
 import { codecWorkerUrl, pooledCodec } from '../journal/segmentCodec.ts';
 import { type ProcessServerMetrics, processServerMetrics } from './metrics.ts';
 import { ProcessServer } from './processServer.ts';
-import { establishIdentity, patiently, type ServerIdentity } from './serverIdentity.ts';
+import { establishIdentity, type ServerIdentity } from './serverIdentity.ts';
 
 const METRICS_PORT = 9444;
 /** The cache's files and ours do not mix. */
@@ -82,7 +83,7 @@ async function main(): Promise<void> {
   const directories = await makeDirectories(cacheDirectory);
   const disk = openDisk(directories.server);
   const identity = await establishIdentity(
-    { ...world, store: objects, disk },
+    { ...world, objects, disk },
     { name: bootstrap.name, token: bootstrap.token, signal: stop },
   );
   const pool = new WorkerPool({ module: codecWorkerUrl, size: availableParallelism() });

@@ -75,11 +75,14 @@ async function withOperator<T>(work: Promise<T>): Promise<T> {
 async function startServer(): Promise<void> {
   stop = new AbortController();
   const deps = { store, disk, clock, random, logger };
-  const answering = establishIdentity(deps, {
-    name: 'ps1',
-    token: operator.token,
-    signal: stop.signal,
-  });
+  const answering = establishIdentity(
+    { ...deps, objects: store },
+    {
+      name: 'ps1',
+      token: operator.token,
+      signal: stop.signal,
+    },
+  );
   const identity = store.fault === undefined ? await withOperator(answering) : await answering;
   server = await ProcessServer.start(
     {

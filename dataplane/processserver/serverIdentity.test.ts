@@ -29,7 +29,7 @@ beforeEach(async () => {
 
 function establish(options: { token?: string; signal?: AbortSignal } = {}) {
   return establishIdentity(
-    { store, disk, clock, random, logger },
+    { objects: store, disk, clock, random, logger },
     {
       name: 'ps1',
       token: options.token ?? operator.token,
