@@ -2,11 +2,9 @@
 import { errorCode } from './errors.ts';
 import type { Disk } from './ports.ts';
 
-/** Replaces a file durably. Two calls for the same path must not overlap. */
+/** Durable when it resolves; a crash leaves the old one or the new one. Its directory must be there. Calls for one path must not overlap. */
 export async function replaceFile(disk: Disk, path: string, bytes: Uint8Array): Promise<void> {
-  const directory = directoryOf(path);
   const temporary = `${path}.new`;
-  if (directory !== '.') await disk.makeDirectory(directory);
   await disk.remove(temporary);
   const file = await disk.open(temporary, 'createExclusive');
   try {
@@ -16,8 +14,13 @@ export async function replaceFile(disk: Disk, path: string, bytes: Uint8Array): 
     await file.close();
   }
   await disk.rename({ from: temporary, to: path });
-  await disk.syncDirectory(directory);
-  if (directory !== '.') await disk.syncDirectory('.');
+  await disk.syncDirectory(directoryOf(path));
+}
+
+/** Makes a directory that is missing, durably. */
+export async function ensureDirectory(disk: Disk, path: string): Promise<void> {
+  await disk.makeDirectory(path);
+  await disk.syncDirectory(directoryOf(path));
 }
 
 /** The file's bytes; undefined when it does not exist. Throws RangeError when it is longer than `maximum`. */

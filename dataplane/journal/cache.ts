@@ -11,6 +11,7 @@
  * can't vouch for is taken from the vault instead (openJournal.ts).
  */
 import { z } from 'zod';
+import { replaceFile } from '../../platform/durableFile.ts';
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type {
   Clock,
@@ -30,12 +31,7 @@ import {
   type MachineJournal,
   type OpenMachineOptions,
 } from './machineJournal.ts';
-import {
-  MACHINES_DIRECTORY,
-  machineDirectory,
-  readSmallFile,
-  replaceFile,
-} from './machineState.ts';
+import { MACHINES_DIRECTORY, machineDirectory, readSmallFile } from './machineState.ts';
 import { openJournal } from './openJournal.ts';
 import { SEGMENT_PLAIN_MAX } from './segment.ts';
 import type { SegmentCodec } from './segmentCodec.ts';
@@ -343,11 +339,7 @@ async function identify(deps: CacheDeps): Promise<string> {
     if (errorCode(error) !== 'ENOENT') throw error;
     const cacheId = Buffer.from(deps.random.bytes(16)).toString('hex');
     const text = JSON.stringify({ version: 1, cacheId });
-    await replaceFile(deps.disk, {
-      directory: '.',
-      name: CACHE_FILE,
-      bytes: new TextEncoder().encode(text),
-    });
+    await replaceFile(deps.disk, CACHE_FILE, new TextEncoder().encode(text));
     return cacheId;
   }
   try {

@@ -3,6 +3,7 @@
  * after it is what was true when the process died.
  */
 import { z } from 'zod';
+import { replaceFile } from '../../platform/durableFile.ts';
 import { errorCode, FarshoreError } from '../../platform/errors.ts';
 import type { Disk } from '../../platform/ports.ts';
 import { dnsLabel, machineIdSchema, resyncReasonSchema } from '../../vault/documents.ts';
@@ -70,6 +71,10 @@ export function machineDirectory(machineId: string): string {
   return `${MACHINES_DIRECTORY}/${machineId}`;
 }
 
+function statePath(machineId: string): string {
+  return `${machineDirectory(machineId)}/state.json`;
+}
+
 /** `unreadable` when there is something that is no state; it is as good as none, but worth a log line. */
 export async function readMachineState(
   disk: Disk,
@@ -77,7 +82,7 @@ export async function readMachineState(
 ): Promise<MachineState | 'missing' | 'unreadable'> {
   let bytes: Uint8Array;
   try {
-    bytes = await readSmallFile(disk, `${machineDirectory(machineId)}/state.json`);
+    bytes = await readSmallFile(disk, statePath(machineId));
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return 'missing';
     throw error;
@@ -93,32 +98,8 @@ export async function readMachineState(
 
 /** Durable when it resolves; a crash leaves the old one or the new one. Calls for one machine must not overlap. */
 export async function writeMachineState(disk: Disk, state: MachineState): Promise<void> {
-  const directory = machineDirectory(state.machineId);
   const text = JSON.stringify(z.encode(machineStateSchema, state));
-  await replaceFile(disk, {
-    directory,
-    name: 'state.json',
-    bytes: new TextEncoder().encode(text),
-  });
-}
-
-/** temp, fsync, rename, fsync directory. */
-export async function replaceFile(
-  disk: Disk,
-  file: { directory: string; name: string; bytes: Uint8Array },
-): Promise<void> {
-  const target = file.directory === '.' ? file.name : `${file.directory}/${file.name}`;
-  const temporary = `${target}.tmp`;
-  const handle = await disk.open(temporary, 'create');
-  try {
-    await handle.truncate(0);
-    await handle.write(file.bytes, 0);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await disk.rename({ from: temporary, to: target });
-  await disk.syncDirectory(file.directory);
+  await replaceFile(disk, statePath(state.machineId), new TextEncoder().encode(text));
 }
 
 export async function readSmallFile(disk: Disk, path: string): Promise<Uint8Array> {

@@ -3,7 +3,7 @@
  * served from there when vault or operator are dead; older ones, forged ones and those for somebody else are refused and named.
  */
 import { z } from 'zod';
-import { readFile, replaceFile } from '../../platform/durableFile.ts';
+import { ensureDirectory, readFile, replaceFile } from '../../platform/durableFile.ts';
 import { errorCode, errorMessage, FarshoreError } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger, ObjectStore } from '../../platform/ports.ts';
 import { trustedControllers } from '../../vault/controllerTrust.ts';
@@ -17,7 +17,8 @@ import { vaultLayout } from '../../vault/layout.ts';
 import { type AcceptedDocument, FreshnessGuard, openSigned } from '../../vault/signing.ts';
 import { requireVault } from '../../vault/vault.ts';
 
-const SAVED_FILE = 'control/assignments.json';
+const SAVED_DIRECTORY = 'control';
+const SAVED_FILE = `${SAVED_DIRECTORY}/assignments.json`;
 const DOCUMENT_MAX = 64 << 20;
 export const ASSIGNMENTS_POLL_MS = 3_000;
 
@@ -68,6 +69,7 @@ export class Assignments {
 
   /** With what was accepted before a restart. Throws VaultDocumentError when that file is damaged. */
   static async open(deps: AssignmentsDeps, options: AssignmentsOptions): Promise<Assignments> {
+    await ensureDirectory(deps.disk, SAVED_DIRECTORY);
     const bytes = await readFile(deps.disk, SAVED_FILE, DOCUMENT_MAX + (1 << 20));
     if (bytes === undefined) return new Assignments(deps, options, undefined);
     const saved = decodeDocument(savedSchema, SAVED_FILE, bytes);

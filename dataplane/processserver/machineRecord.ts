@@ -7,6 +7,7 @@ import { readFile, removeFile, replaceFile } from '../../platform/durableFile.ts
 import type { Disk } from '../../platform/ports.ts';
 import { decodeDocument, encodeDocument, lsnText } from '../../vault/documents.ts';
 
+export const RECORDS_DIRECTORY = 'machines';
 const RECORD_MAX = 64 << 10;
 
 const machineRecordSchema = z.object({
@@ -45,7 +46,7 @@ export class MachineMemory {
     disk: Disk,
     options: { machineId: string; cacheId: string },
   ): Promise<MachineMemory> {
-    const path = `machines/${options.machineId}.json`;
+    const path = `${RECORDS_DIRECTORY}/${options.machineId}.json`;
     const bytes = await readFile(disk, path, RECORD_MAX);
     const saved = bytes && decodeDocument(machineRecordSchema, path, bytes);
     const isOurs = saved !== undefined && saved.cacheId === options.cacheId;

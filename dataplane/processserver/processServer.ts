@@ -2,6 +2,7 @@
  * A process server: takes what agents send into its cache and from there into the vault, as the operator's assignments say. It needs
  * the vault alone, and goes on serving from its cache while that is away.
  */
+import { ensureDirectory } from '../../platform/durableFile.ts';
 import { errorCode } from '../../platform/errors.ts';
 import type {
   Channel,
@@ -20,6 +21,7 @@ import type { Hello } from './assignedMachine.ts';
 import { AssignedMachines } from './assignedMachines.ts';
 import { ASSIGNMENTS_POLL_MS, Assignments } from './assignments.ts';
 import { EnrolmentRelay } from './enrolmentRelay.ts';
+import { RECORDS_DIRECTORY } from './machineRecord.ts';
 import type { ServerFigures } from './metrics.ts';
 import { protocolFarewell, type Refusal, refusal } from './refusals.ts';
 import type { ServerIdentity } from './serverIdentity.ts';
@@ -104,6 +106,7 @@ export class ProcessServer {
     deps: ProcessServerDeps,
     options: ProcessServerOptions,
   ): Promise<ProcessServer> {
+    await ensureDirectory(deps.disk, RECORDS_DIRECTORY);
     const assignments = await Assignments.open(deps, options);
     const server = new ProcessServer(deps, options, assignments);
     await server.#begin();

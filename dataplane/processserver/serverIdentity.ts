@@ -5,7 +5,7 @@
  */
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto';
 import { z } from 'zod';
-import { readFile, removeFile, replaceFile } from '../../platform/durableFile.ts';
+import { ensureDirectory, readFile, removeFile, replaceFile } from '../../platform/durableFile.ts';
 import type { Disk, Random } from '../../platform/ports.ts';
 import { createCertificateRequest } from '../../vault/authority.ts';
 import { decodeDocument } from '../../vault/documents.ts';
@@ -17,9 +17,10 @@ import {
 } from '../../vault/enrolment.ts';
 import type { BoxKey } from '../../vault/keys.ts';
 
-const ENCRYPTION_KEY_FILE = 'identity/encryption.key';
-const REQUEST_FILE = 'identity/request.json';
-const CERTIFICATE_FILE = 'identity/certificate.json';
+const DIRECTORY = 'identity';
+const ENCRYPTION_KEY_FILE = `${DIRECTORY}/encryption.key`;
+const REQUEST_FILE = `${DIRECTORY}/request.json`;
+const CERTIFICATE_FILE = `${DIRECTORY}/certificate.json`;
 const FILE_MAX = 256 << 10;
 
 const requestFileSchema = z.object({ csrPem: z.string(), privateKeyPem: z.string() });
@@ -50,6 +51,7 @@ export async function establishIdentity(
   deps: IdentityDeps,
   options: { name: string; token: string; signal: AbortSignal },
 ): Promise<ServerIdentity> {
+  await ensureDirectory(deps.disk, DIRECTORY);
   const encryptionKey = await ensureEncryptionKey(deps, ENCRYPTION_KEY_FILE);
   const present = await loadCertificate(deps.disk);
   if (present !== undefined && certificateCounts(present, deps))
