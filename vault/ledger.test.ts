@@ -2,8 +2,9 @@ import { expect, test } from 'vitest';
 import { StoreError } from '../platform/storeErrors.ts';
 import { ManualClock } from '../test/fakes/manualClock.ts';
 import { MemoryObjectStore } from '../test/fakes/memoryObjectStore.ts';
+import { failoverEntry } from '../test/fixtures/failoverEntry.ts';
 import { vaultLayout } from './layout.ts';
-import { type FailoverDocument, LedgerEntry } from './ledger.ts';
+import { LedgerEntry } from './ledger.ts';
 
 const begun = {
   steps: [{ name: 'CreateVm' as const, state: 'Running' as const, startedAt: 1, attempts: 2 }],
@@ -37,9 +38,9 @@ test('an acceptance whose answer was lost adopts its own entry when it is tried 
     operation === 'putIfAbsent'
       ? { when: 'after', error: new StoreError('VaultUnreachable', 'no answer') }
       : undefined;
-  await expect(LedgerEntry.accept(objects, document('first try'))).rejects.toThrow();
+  await expect(LedgerEntry.accept(objects, failoverEntry({ uid: 'first try' }))).rejects.toThrow();
   objects.fault = undefined;
-  const entry = await LedgerEntry.accept(objects, document('second try'));
+  const entry = await LedgerEntry.accept(objects, failoverEntry({ uid: 'second try' }));
   expect(entry.document.uid).toBe('first try');
 });
 
@@ -54,7 +55,7 @@ test('an entry that was copied under another name is refused', async () => {
 
 async function ledger(): Promise<MemoryObjectStore> {
   const objects = new MemoryObjectStore({ clock: new ManualClock() });
-  await LedgerEntry.accept(objects, document('uid'));
+  await LedgerEntry.accept(objects, failoverEntry());
   return objects;
 }
 
@@ -63,37 +64,4 @@ async function both(objects: MemoryObjectStore) {
     await LedgerEntry.read(objects, 'move', { writer: 'a'.repeat(16) }),
     await LedgerEntry.read(objects, 'move', { writer: 'b'.repeat(16) }),
   ];
-}
-
-function document(uid: string): FailoverDocument {
-  return {
-    name: 'move',
-    failoverId: 'f'.repeat(32),
-    namespace: 'default',
-    uid,
-    installationId: 'a'.repeat(32),
-    acceptedAt: 0,
-    outcome: 'Running',
-    steps: [],
-    request: {
-      type: 'Unplanned',
-      machineId: 'b'.repeat(32),
-      machineName: 'web',
-      recoveryPoint: { type: 'Latest' },
-      powerOffSource: false,
-      verify: 'Full',
-      target: {
-        name: 'web',
-        resourceGroup: 'recovery',
-        location: 'westeurope',
-        size: 'Standard_B2s',
-        osType: 'Linux',
-        generation: 'V1',
-        diskType: 'StandardSSD_LRS',
-        nics: [{ resourceGroup: 'recovery', network: 'production', subnet: 'default' }],
-        tags: {},
-        storageAccountId: '/subscriptions/x/storageAccounts/y',
-      },
-    },
-  };
 }

@@ -2,9 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { ManualClock } from '../../test/fakes/manualClock.ts';
 import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
 import { SeededRandom } from '../../test/fakes/seededRandom.ts';
+import { failoverEntry } from '../../test/fixtures/failoverEntry.ts';
 import { ModelMachine } from '../../test/fixtures/modelMachine.ts';
 import { Catalog } from '../../vault/catalog.ts';
-import { type FailoverDocument, LedgerEntry } from '../../vault/ledger.ts';
+import { LedgerEntry } from '../../vault/ledger.ts';
 import { claimMachine, releaseMachine, requestFinalSync, takeSide } from './catalog.ts';
 
 describe('a runner that was stopped for long and wakes after its failover ended', () => {
@@ -62,36 +63,18 @@ async function makeVault() {
   const objects = new MemoryObjectStore({ clock });
   const machine = new ModelMachine({ objects, clock, random });
   await machine.enterCatalog();
-  const documentOf = (name: string): FailoverDocument => ({
-    name,
-    failoverId: Buffer.from(random.bytes(16)).toString('hex'),
-    namespace: 'default',
-    uid: 'uid-1',
-    installationId: 'a'.repeat(32),
-    acceptedAt: clock.now(),
-    outcome: 'Running',
-    steps: [],
-    request: {
-      type: 'Planned',
-      machineId: machine.machineId,
-      machineName: machine.name,
-      recoveryPoint: { type: 'Latest' },
-      powerOffSource: true,
-      verify: 'Full',
-      target: {
-        name: 'web-1',
-        resourceGroup: 'recovery',
-        location: 'westeurope',
-        size: 'Standard_B2s',
-        osType: 'Linux',
-        generation: 'V1',
-        diskType: 'StandardSSD_LRS',
-        nics: [{ resourceGroup: 'recovery', network: 'production', subnet: 'default' }],
-        tags: {},
-        storageAccountId: '/subscriptions/x/storageAccounts/y',
+  const documentOf = (name: string) =>
+    failoverEntry({
+      name,
+      failoverId: Buffer.from(random.bytes(16)).toString('hex'),
+      acceptedAt: clock.now(),
+      request: {
+        type: 'Planned',
+        machineId: machine.machineId,
+        machineName: machine.name,
+        powerOffSource: true,
       },
-    },
-  });
+    });
   return {
     deps: { objects },
     machine,

@@ -6,6 +6,7 @@ import { encodeDocument } from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { type FailoverDocument, failoverDocumentSchema, LedgerEntry } from '../../vault/ledger.ts';
 import { FakeKube } from '../fakes/kube.ts';
+import { failoverEntry } from '../fixtures/failoverEntry.ts';
 import { test } from './failoverSite.ts';
 import { create, failover, named } from './manifests.ts';
 import type { MemoryWorld } from './memoryWorld.ts';
@@ -140,36 +141,15 @@ async function enterForOther(
   key: string,
 ): Promise<FailoverDocument> {
   const machine = kube.peek<ProtectedVM>(farshoreTypes.protectedVM, named('db', 'other'));
-  const document: FailoverDocument = {
-    name: 'move',
+  const document = failoverEntry({
     failoverId: 'c'.repeat(32),
     namespace: 'other',
     uid: 'another',
     installationId: 'd'.repeat(32),
     acceptedAt: systemClock.now(),
     outcome: 'FailedOver',
-    steps: [],
-    request: {
-      type: 'Unplanned',
-      machineId: machine?.status?.machineId ?? '',
-      machineName: 'db',
-      recoveryPoint: { type: 'Latest' },
-      powerOffSource: false,
-      verify: 'Full',
-      target: {
-        name: 'db',
-        resourceGroup: 'recovery',
-        location: 'westeurope',
-        size: 'Standard_B2s',
-        osType: 'Linux',
-        generation: 'V1',
-        diskType: 'StandardSSD_LRS',
-        nics: [{ resourceGroup: 'recovery', network: 'production', subnet: 'default' }],
-        tags: {},
-        storageAccountId: '/subscriptions/x/storageAccounts/y',
-      },
-    },
-  };
+    request: { machineId: machine?.status?.machineId ?? '', machineName: 'db' },
+  });
   await objects.putIfAbsent(key, encodeDocument(failoverDocumentSchema, document));
   return document;
 }

@@ -1,11 +1,11 @@
 /** The list of machines that a process server obeys: what gets into it, what stays in it, what never does. */
 import { describe, expect } from 'vitest';
-import { resolveTarget } from '../../controllers/protectedvm/target.ts';
 import { farshoreTypes, type ProcessServer } from '../../crds/index.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import { LedgerEntry } from '../../vault/ledger.ts';
-import { create, failover, named, protectedVM, recoveryVault } from './manifests.ts';
+import { failoverEntry } from '../fixtures/failoverEntry.ts';
+import { create, failover, named, protectedVM } from './manifests.ts';
 import { test } from './memoryWorld.ts';
 import { listOf } from './peers.ts';
 import { eventually, untilCondition } from './waiting.ts';
@@ -129,25 +129,15 @@ describe('the signed list', () => {
       ...current,
       activeFailover: 'move',
     }));
-    await LedgerEntry.accept(objects, {
-      name: 'move',
-      failoverId: 'f'.repeat(32),
-      namespace: 'default',
-      uid: 'an earlier resource',
-      installationId: 'a'.repeat(32),
-      acceptedAt: systemClock.now(),
-      outcome: 'Running',
-      steps: [{ name: 'Validate', state: 'Done', startedAt: systemClock.now(), attempts: 1 }],
-      request: {
-        type: 'Planned',
-        machineId,
-        machineName: 'web',
-        recoveryPoint: { type: 'Latest' },
-        powerOffSource: true,
-        verify: 'Full',
-        target: resolveTarget(protectedVM(), recoveryVault({ recipients: [] }), 'Production'),
-      },
-    });
+    await LedgerEntry.accept(
+      objects,
+      failoverEntry({
+        uid: 'an earlier resource',
+        acceptedAt: systemClock.now(),
+        steps: [{ name: 'Validate', state: 'Done', startedAt: systemClock.now(), attempts: 1 }],
+        request: { type: 'Planned', machineId, powerOffSource: true },
+      }),
+    );
     await create(kube, failover('move', { type: 'Planned' }));
     await eventually(async () => {
       const list = await listOf(objects, bootstrap.controllerPublicKey);

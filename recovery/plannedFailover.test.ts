@@ -1,0 +1,86 @@
+import { describe, expect, test } from 'vitest';
+import { RecoverySite } from '../test/fixtures/recoverySite.ts';
+
+describe('a failover', () => {
+  test('planned: waits for the last barrier of the source and brings up exactly that', async () => {
+    const site = await RecoverySite.replicated();
+    await site.sourceDelivers('first', { afterMs: 20_000 });
+    const document = await site.run({ type: 'Planned', powerOffSource: true });
+    expect(document).toMatchObject({
+      outcome: 'FailedOver',
+      rpoSeconds: 0,
+      finalBarrier: { lsn: site.machine.barriers[1]?.lsn, poweredOff: true },
+    });
+    site.expectDisksOf(1);
+  });
+
+  test('planned, whose source wrote on behind its last barrier: brings up nothing, and lets it go on', async () => {
+    const site = await RecoverySite.replicated();
+    await site.sourceDelivers('first', { afterMs: 20_000, goesOn: true });
+    const document = await site.run({ type: 'Planned', powerOffSource: true });
+    expect(document.failure).toMatchObject({ step: 'SealJournal', code: 'SourceWentOn' });
+    expect(document.failure?.message).toContain('create a new Planned Failover');
+    expect(site.compute.creates).toEqual([]);
+    const catalog = await site.catalog();
+    expect(catalog).toMatchObject({ activeSide: 'Source' });
+    expect(catalog.activeFailover).toBeUndefined();
+    expect(catalog.finalSync).toBeUndefined();
+    expect(catalog.writerEpoch).toBeGreaterThan(document.seal?.writerEpoch ?? 0);
+  });
+
+  test('planned, whose source is thawed before the journal is sealed: nothing is sealed, and it goes on', async () => {
+    const site = await RecoverySite.replicated();
+    await site.sourceDelivers('first', { afterMs: 20_000 });
+    const document = await site.run(
+      { type: 'Planned', powerOffSource: true },
+      'first',
+      ({ finalBarrier }) => {
+        if (finalBarrier !== undefined) void site.sourceRunsAgain();
+      },
+    );
+    expect(document.failure).toMatchObject({ step: 'SealJournal', code: 'SourceWentOn' });
+    expect(document.seal).toBeUndefined();
+    expect(await site.catalog()).toMatchObject({ activeSide: 'Source', writerEpoch: 1 });
+  });
+
+  test('planned, whose source stays on: believes that it is frozen only while its process server says so', async () => {
+    const site = await RecoverySite.replicated();
+    await site.sourceDelivers('first', { afterMs: 20_000, frozen: { heartbeats: 1 } });
+    const document = await site.run({ type: 'Planned', powerOffSource: false });
+    expect(document.failure).toMatchObject({ step: 'FinalSync', code: 'FinalSyncTimedOut' });
+    await site.sourceDelivers('second', { afterMs: 20_000, frozen: { heartbeats: 20 } });
+    const second = await site.run({ type: 'Planned', powerOffSource: false }, 'second');
+    expect(second).toMatchObject({ outcome: 'FailedOver', finalBarrier: { poweredOff: false } });
+  });
+
+  test('planned, whose source never answers: lets it go on and says to choose Unplanned', async () => {
+    const site = await RecoverySite.replicated();
+    const document = await site.run({ type: 'Planned', powerOffSource: true });
+    expect(document.failure).toMatchObject({ step: 'FinalSync', code: 'FinalSyncTimedOut' });
+    expect(document.failure?.message).toContain('Unplanned');
+    const catalog = await site.catalog();
+    expect(catalog.finalSync).toBeUndefined();
+    expect(catalog).toMatchObject({ activeSide: 'Source' });
+    expect(site.compute.creates).toEqual([]);
+  });
+
+  test('planned, whose last barrier can not be proven: never an older point in its place', async () => {
+    const site = await RecoverySite.replicated();
+    site.machine.writeUnseen();
+    await site.sourceDelivers('first', { afterMs: 20_000 });
+    const document = await site.run({ type: 'Planned', powerOffSource: true });
+    expect(document.failure).toMatchObject({
+      step: 'ChoosePoint',
+      code: 'FinalBarrierNotRecovered',
+    });
+    expect(document.failure?.message).toContain('start it again');
+    expect(document.steps.find((step) => step.name === 'ApplyJournal')?.message).toContain(
+      'is not offered',
+    );
+    expect(site.compute.creates).toEqual([]);
+    const catalog = await site.catalog();
+    expect(catalog).toMatchObject({ activeSide: 'Source' });
+    expect(catalog.activeFailover).toBeUndefined();
+    expect(catalog.writerEpoch).toBeGreaterThan(document.seal?.writerEpoch ?? 0);
+  });
+});
