@@ -20,11 +20,13 @@ import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
 import { type LogLine, recordingLogger } from '../fakes/silentLogger.ts';
 import { CuttableProxy } from '../servers/cuttableProxy.ts';
-import { type KubernetesServer, startKubernetes } from '../servers/kubernetes.ts';
+import { type FarshoreCluster, startFarshoreCluster } from '../servers/farshoreCluster.ts';
+import type { KubernetesServer } from '../servers/kubernetes.ts';
 
 type ConfigMap = KubeObject & { data?: Record<string, string> };
 
 const type = kubeTypes.configMap;
+let cluster: FarshoreCluster;
 let server: KubernetesServer;
 let client: HttpKubeClient;
 let namespace: string;
@@ -32,16 +34,12 @@ let count = 0;
 let undo: (() => void | Promise<void>)[];
 
 beforeAll(async () => {
-  server = await startKubernetes();
-  client = connectKubernetes({ kubeconfig: server.kubeconfigPath });
-  const crds = path.join(import.meta.dirname, '../../crds');
-  server.kubectl(['apply', '--server-side', '-f', crds]);
-  server.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
+  cluster = await startFarshoreCluster();
+  ({ client, server } = cluster);
 });
 
 afterAll(async () => {
-  client?.close();
-  await server?.stop();
+  await cluster?.close();
 });
 
 beforeEach(() => {

@@ -1,12 +1,11 @@
 /** Operators on a real API server and Azurite; only Azure Resource Manager is in memory. A namespace and a container for each test. */
-import path from 'node:path';
 import { farshoreTypes, type ProtectedVM } from '../../crds/index.ts';
 import {
   ensureVaultContainer,
   openVaultStores,
   type VaultStores,
 } from '../../platform/azure/vaultStores.ts';
-import { connectKubernetes, type HttpKubeClient } from '../../platform/kube/client.ts';
+import type { HttpKubeClient } from '../../platform/kube/client.ts';
 import type { KubeObject } from '../../platform/kubernetes.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
@@ -14,7 +13,8 @@ import { generateRecoveryKey } from '../../vault/recoveryKey.ts';
 import { MemoryCompute } from '../fakes/memoryCompute.ts';
 import { type LogLine, recordingLogger } from '../fakes/silentLogger.ts';
 import { type Azurite, startAzurite } from '../servers/azurite.ts';
-import { type KubernetesServer, startKubernetes } from '../servers/kubernetes.ts';
+import { type FarshoreCluster, startFarshoreCluster } from '../servers/farshoreCluster.ts';
+import type { KubernetesServer } from '../servers/kubernetes.ts';
 import {
   create,
   named,
@@ -31,43 +31,44 @@ import { eventually } from './waiting.ts';
 const deps = { clock: systemClock, random: systemRandom };
 
 export class ServerWorld {
-  readonly server: KubernetesServer;
   readonly azurite: Azurite;
-  readonly kube: HttpKubeClient;
   /** Of this test. */
   namespace = '';
   /** Of this test, in the order in which they were started. */
   running: RunningOperator[] = [];
   /** What this test's operators have logged. */
   lines: LogLine[] = [];
+  readonly #cluster: FarshoreCluster;
   readonly #recovery = generateRecoveryKey(systemRandom);
   #container = '';
   #count = 0;
 
-  private constructor(servers: { server: KubernetesServer; azurite: Azurite }) {
-    this.server = servers.server;
+  private constructor(servers: { cluster: FarshoreCluster; azurite: Azurite }) {
+    this.#cluster = servers.cluster;
     this.azurite = servers.azurite;
-    this.kube = connectKubernetes({ kubeconfig: this.server.kubeconfigPath });
   }
 
   static async start(): Promise<ServerWorld> {
-    const [server, azurite] = await Promise.all([startKubernetes(), startAzurite()]);
-    const world = new ServerWorld({ server, azurite });
+    const azurite = await startAzurite();
     try {
-      const crds = path.join(import.meta.dirname, '../../crds');
-      server.kubectl(['apply', '--server-side', '-f', crds]);
-      server.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
+      return new ServerWorld({ azurite, cluster: await startFarshoreCluster() });
     } catch (error) {
-      await world.close();
+      await azurite.stop();
       throw error;
     }
-    return world;
   }
 
   async close(): Promise<void> {
-    this.kube.close();
+    await this.#cluster.close();
     await this.azurite.stop();
-    await this.server.stop();
+  }
+
+  get server(): KubernetesServer {
+    return this.#cluster.server;
+  }
+
+  get kube(): HttpKubeClient {
+    return this.#cluster.client;
   }
 
   beginTest(): void {
