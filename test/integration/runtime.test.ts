@@ -1,4 +1,4 @@
-/** The Kubernetes adapter and the controllers' runtime against a real API server that is cut off, restarted and compacted. */
+/** The controllers' runtime against a real API server that is cut off, restarted and compacted. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -15,7 +15,7 @@ import {
   type ReplicationPolicyStatus,
 } from '../../crds/index.ts';
 import { connectKubernetes, type HttpKubeClient } from '../../platform/kube/client.ts';
-import { type KubeObject, kubeTypes, type WatchEvent } from '../../platform/kubernetes.ts';
+import { type KubeObject, kubeTypes } from '../../platform/kubernetes.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
 import { type LogLine, recordingLogger } from '../fakes/silentLogger.ts';
@@ -95,85 +95,6 @@ async function informed(options: { client?: HttpKubeClient; pageSize?: number } 
 }
 
 const codes = (lines: LogLine[]) => lines.map((line) => line.fields.code);
-
-describe('the client', () => {
-  it('tells what the server refuses by stable codes', async () => {
-    const created = await client.create(type, configMap('a', '1'));
-    await expect(client.create(type, configMap('a', '1'))).rejects.toMatchObject({
-      code: 'AlreadyExists',
-    });
-    await client.replace(type, { ...created, data: { value: '2' } });
-    await expect(client.replace(type, created)).rejects.toMatchObject({ code: 'Conflict' });
-    await expect(client.create(type, configMap('Not A Name', '1'))).rejects.toMatchObject({
-      code: 'Invalid',
-    });
-    const name = { namespace, name: 'a' };
-    await expect(client.remove(type, name, { uid: 'another' })).rejects.toMatchObject({
-      code: 'Conflict',
-    });
-    expect(await client.remove(type, name, { uid: created.metadata.uid ?? '' })).toBe('removed');
-    expect(await client.remove(type, name)).toBe('missing');
-    expect(await client.get(type, name)).toBeUndefined();
-    const unknown = { ...type, group: 'nobody.example', plural: 'things' };
-    await expect(client.get(unknown, name)).rejects.toMatchObject({ code: 'NotServed' });
-    await expect(client.list(unknown, { limit: 0 })).rejects.toMatchObject({ code: 'NotServed' });
-  });
-
-  it('patches by merge and by JSON patch, whose test can fail', async () => {
-    const { metadata } = await client.create(type, configMap('a', '1'));
-    await client.patch(type, metadata, { merge: { data: { value: null, other: 'x' } } });
-    expect((await client.get<ConfigMap>(type, metadata))?.data).toEqual({ other: 'x' });
-    const json = [
-      { op: 'test', path: '/data/other', value: 'y' },
-      { op: 'replace', path: '/data/other', value: 'z' },
-    ] as const;
-    await expect(client.patch(type, metadata, { json })).rejects.toMatchObject({ code: 'Invalid' });
-    const stale = { merge: { metadata: { resourceVersion: metadata.resourceVersion }, data: {} } };
-    await expect(client.patch(type, metadata, stale)).rejects.toMatchObject({ code: 'Conflict' });
-  });
-
-  it('applies as one owner: what it does not state any more goes, what others set stays', async () => {
-    await put('a', '1');
-    server.kubectl(['label', '-n', namespace, 'configmap/a', 'team=shop']);
-    await client.apply(type, { ...configMap('a', '1'), data: { other: 'x' } });
-    const after = await client.get<ConfigMap>(type, { namespace, name: 'a' });
-    expect(after?.data).toEqual({ other: 'x' });
-    expect(after?.metadata.labels).toEqual({ team: 'shop' });
-    const contested = {
-      ...configMap('a', '1'),
-      metadata: { namespace, name: 'a', labels: { team: 'ours' } },
-    };
-    await expect(client.apply(type, contested, { force: false })).rejects.toMatchObject({
-      code: 'Conflict',
-    });
-    await client.apply(type, contested);
-  });
-
-  it('gets bookmarks that move its place on, and an orderly end, from a watch on which nothing happens', async () => {
-    const { resourceVersion } = await client.list(type, { namespace, limit: 0 });
-    const events: WatchEvent<ConfigMap>[] = [];
-    const stream = client.watch<ConfigMap>(type, {
-      namespace,
-      resourceVersion,
-      timeoutSeconds: 6,
-      signal: AbortSignal.timeout(30_000),
-    });
-    await put('seen', '1');
-    let elsewhere = '';
-    for await (const event of stream) {
-      events.push(event);
-      if (events.length > 1) continue;
-      const other = { ...configMap('a', '1'), metadata: { namespace: 'default', name: namespace } };
-      elsewhere = (await client.create<ConfigMap>(type, other)).metadata.resourceVersion ?? '';
-    }
-    expect(events[0]).toMatchObject({ type: 'added', object: { metadata: { name: 'seen' } } });
-    const last = events.at(-1);
-    expect(last?.type).toBe('bookmark');
-    expect(BigInt(last?.type === 'bookmark' ? last.resourceVersion : 0)).toBeGreaterThanOrEqual(
-      BigInt(elsewhere),
-    );
-  });
-});
 
 describe('the informer', () => {
   it('lists in pages and follows changes', async () => {
