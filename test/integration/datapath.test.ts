@@ -2,127 +2,33 @@
  * The data path end to end with its real processes: a machine's disks under load, through agent, process server and vault, into points
  * that are compared with the disks byte for byte.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect } from 'vitest';
 import { RecordKind } from '../../dataplane/journal/record.ts';
 import { systemClock } from '../../platform/node/clock.ts';
-import { Site, type SourceDisk } from '../fixtures/site.ts';
-import { type Azurite, startAzurite } from '../servers/azurite.ts';
-import { CuttableProxy } from '../servers/cuttableProxy.ts';
-import { type FaultProxy, startFaultProxy, throughProxy } from '../servers/faultProxy.ts';
-import { requireRoot, sh } from './capture/machine.ts';
+import type { Site, SourceDisk } from '../fixtures/site.ts';
+import { expectSourceRecovered, test } from '../fixtures/siteTest.ts';
+import { lastCount, startCounter } from '../fixtures/writeCounter.ts';
+import { sh } from './capture/machine.ts';
 
 const MIB = 1 << 20;
-
-let azurite: Azurite;
-let directory: string;
-let site: Site;
-let proxies: { close(): Promise<void> }[];
-let vaults = 0;
-
-beforeAll(async () => {
-  requireRoot();
-  directory = await mkdtemp(path.join(tmpdir(), 'farshore-datapath-vault-'));
-  azurite = await startAzurite({ dir: directory });
-});
-
-afterAll(async () => {
-  await azurite.stop();
-  await rm(directory, { recursive: true, force: true });
-});
-
-beforeEach(async () => {
-  vaults += 1;
-  proxies = [];
-  site = await Site.create({ azurite, container: `datapath-${vaults}` });
-});
-
-afterEach(async () => {
-  await site.end();
-  for (const proxy of proxies) await proxy.close();
-});
-
-/** The way to the vault, throttled or broken. */
-async function vaultLink(): Promise<FaultProxy> {
-  const proxy = await startFaultProxy({ target: azurite.blobEndpoint });
-  proxies.push({ close: () => proxy.stop() });
-  return proxy;
-}
-
-async function agentLink(port: number): Promise<CuttableProxy> {
-  const proxy = await CuttableProxy.to({ host: '127.0.0.1', port });
-  proxies.push(proxy);
-  return proxy;
-}
-
-/** The final barrier's journal, and the point that is made of it, are the source's disks as they stay frozen. */
-async function expectSourceRecovered(disks: readonly SourceDisk[], processServer = 'ps1') {
-  await site.machine.stopWorkload();
-  const status = await site.finalBarrier(disks, {
-    processServer,
-    writerEpoch: (await site.status(processServer))?.writerEpoch ?? 1,
-  });
-  const points = await site.makePoints(disks);
-  const last = points.at(-1);
-  if (last === undefined) throw new Error('no point was made');
-  expect(last.lsn).toBe(status.finalBarrier?.lsn);
-  const images = await site.download(last, 'final');
-  for (const [index, { image }] of disks.entries()) sh(`cmp ${image} ${images[index]}`);
-  return { status, points };
-}
-
-/** Writes each number to its file with O_SYNC, one after the other, and says how long the slowest write took. */
-function startCounter(files: readonly string[]) {
-  const program = `
-    const { openSync, writeSync } = require('node:fs');
-    const files = process.argv.slice(1).map((file) => openSync(file, 'as'));
-    let slowest = 0;
-    let count = 0;
-    process.on('SIGTERM', () => { process.stdout.write(JSON.stringify({ slowest, count })); process.exit(); });
-    const step = () => {
-      const started = performance.now();
-      count += 1;
-      for (const file of files) writeSync(file, String(count).padStart(11) + '\\n');
-      slowest = Math.max(slowest, performance.now() - started);
-      setTimeout(step, 5);
-    };
-    step();`;
-  const child = spawn(process.execPath, ['-e', program, ...files], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let said = '';
-  child.stdout.on('data', (chunk) => {
-    said += chunk;
-  });
-  return {
-    stop: async (): Promise<{ slowest: number; count: number }> => {
-      const ended = once(child, 'close');
-      child.kill('SIGTERM');
-      await ended;
-      return JSON.parse(said);
-    },
-    end: () => void child.kill('SIGKILL'),
-  };
-}
 
 function noise(target: string, mib: number): void {
   sh(`dd if=/dev/urandom of=${target} bs=1M count=${mib} oflag=direct status=none`);
 }
 
-test('a machine that writes faster than the link carries falls behind in the open, is never held up, and its point comes when the link catches up', async () => {
+test('a machine that writes faster than the link carries falls behind in the open, is never held up, and its point comes when the link catches up', async ({
+  site,
+}) => {
   const disk = site.disk('busy', 192 * MIB);
   const mount = site.machine.mount(disk.device);
-  const link = await vaultLink();
-  const server = await site.startServer({
-    connectionString: throughProxy(azurite.connectionString, link),
-  });
+  const { link, connectionString } = await site.vaultLink();
+  const server = await site.startServer({ connectionString });
   await site.assign([disk]);
-  await site.startAgent({ ports: [(await agentLink(await server.port())).port] });
+  const agentLink = await site.agentLink({ host: '127.0.0.1', port: await server.port() });
+  await site.startAgent({ ports: [agentLink.port] });
   const before = await site.nextBarrier();
 
   link.bytesPerSecond = 256 << 10;
@@ -150,10 +56,12 @@ test('a machine that writes faster than the link carries falls behind in the ope
   const after = await site.nextBarrier({ withinMs: 60_000 });
   expect(after.uploadedBarrier?.lsn).toBeGreaterThan(before.uploadedBarrier?.lsn ?? 0n);
   expect(after.backlog.cacheBytes).toBeLessThan(16 * MIB);
-  await expectSourceRecovered([disk]);
+  await expectSourceRecovered(site, [disk]);
 });
 
-test('one write that the tracer did not see ends the run in ResyncRequired(TrackingLost), and no point is offered until the resync has ended', async () => {
+test('one write that the tracer did not see ends the run in ResyncRequired(TrackingLost), and no point is offered until the resync has ended', async ({
+  site,
+}) => {
   const disk = site.disk('blind', 128 * MIB);
   const mount = site.machine.mount(disk.device);
   await site.startServer();
@@ -182,7 +90,7 @@ test('one write that the tracer did not see ends the run in ResyncRequired(Track
     ({ lastResync }) => lastResync?.reason === 'TrackingLost',
   );
   await site.nextBarrier();
-  const { points } = await expectSourceRecovered([disk]);
+  const { points } = await expectSourceRecovered(site, [disk]);
   // Between the unseen write and the end of the resync nothing is offered.
   const endedMs = resynced.lastResync?.finishedMs ?? 0;
   expect(endedMs).toBeGreaterThan(blindMs);
@@ -201,7 +109,7 @@ describe('while a real agent has the disks frozen for a barrier', () => {
    * Two disks, and an `fsfreeze` that takes its time, as one does that has much to write back: when it is asked to freeze the second
    * filesystem, the first is frozen. Resolves then.
    */
-  async function frozenAgent() {
+  async function frozenAgent(site: Site) {
     const disks = [site.disk('one', 64 * MIB), site.disk('two', 64 * MIB)];
     const mounts = disks.map(({ device }) => site.machine.mount(device));
     const asked = path.join(site.directory, 'freezes');
@@ -221,8 +129,8 @@ describe('while a real agent has the disks frozen for a barrier', () => {
     return { agent, counter, disks };
   }
 
-  test('its death lets other programs write on within the deadline', async () => {
-    const { agent, counter } = await frozenAgent();
+  test('its death lets other programs write on within the deadline', async ({ site }) => {
+    const { agent, counter } = await frozenAgent(site);
     await agent.kill('SIGKILL');
     await systemClock.sleep(4_000);
     const { slowest, count } = await counter.stop();
@@ -231,8 +139,8 @@ describe('while a real agent has the disks frozen for a barrier', () => {
     expect(count).toBeGreaterThan(10);
   });
 
-  test('its being stopped lets other programs write on within the deadline', async () => {
-    const { agent, counter, disks } = await frozenAgent();
+  test('its being stopped lets other programs write on within the deadline', async ({ site }) => {
+    const { agent, counter, disks } = await frozenAgent(site);
     agent.stop();
     await systemClock.sleep(6_000);
     const { slowest, count } = await counter.stop();
@@ -242,22 +150,20 @@ describe('while a real agent has the disks frozen for a barrier', () => {
     // And what the next agent makes of it is right.
     await agent.kill('SIGKILL');
     await site.startAgent();
-    await expectSourceRecovered(disks);
+    await expectSourceRecovered(site, disks);
   });
 });
 
-test('of two process servers that both believe they own a machine one is fenced, and the points are right', async () => {
+test('of two process servers that both believe they own a machine one is fenced, and the points are right', async ({
+  site,
+}) => {
   const disk = site.disk('owned', 96 * MIB);
   const mount = site.machine.mount(disk.device);
-  const link = await vaultLink();
-  const [one, two] = [
-    await site.startServer({
-      name: 'ps1',
-      connectionString: throughProxy(azurite.connectionString, link),
-    }),
-    await site.startServer({ name: 'ps2' }),
-  ];
-  const [nearOne, nearTwo] = [await agentLink(await one.port()), await agentLink(await two.port())];
+  const { link, connectionString } = await site.vaultLink();
+  const one = await site.startServer({ name: 'ps1', connectionString });
+  const two = await site.startServer({ name: 'ps2' });
+  const nearOne = await site.agentLink({ host: '127.0.0.1', port: await one.port() });
+  const nearTwo = await site.agentLink({ host: '127.0.0.1', port: await two.port() });
   nearTwo.cut();
   await site.assign([disk], { processServer: 'ps1' });
   await site.startAgent({ ports: [nearOne.port, nearTwo.port] });
@@ -284,21 +190,22 @@ test('of two process servers that both believe they own a machine one is fenced,
   );
   expect(fenced.fenced).toEqual({ by: 'HigherEpoch' });
   sh(`dd if=/dev/urandom of=${mount}/after bs=1M count=2 oflag=direct status=none`);
-  await expectSourceRecovered([disk], 'ps2');
+  await expectSourceRecovered(site, [disk], 'ps2');
 });
 
-test('a process server that is killed and whose cache is gone costs the dirt since the vault’s last barrier, not a resync', async () => {
+test('a process server that is killed and whose cache is gone costs the dirt since the vault’s last barrier, not a resync', async ({
+  site,
+}) => {
   const disk = site.disk('kept', 128 * MIB);
   const mount = site.machine.mount(disk.device);
   noise(`${mount}/before`, 48);
   const server = await site.startServer();
   const way = { host: '127.0.0.1', port: await server.port() };
-  const link = await CuttableProxy.to(way);
-  proxies.push(link);
+  const link = await site.agentLink(way);
   await site.assign([disk]);
   const agent = await site.startAgent({ ports: [link.port] });
   await site.nextBarrier();
-  const bytesBefore = await journalBytes();
+  const bytesBefore = await journalBytes(site);
   expect(bytesBefore).toBeGreaterThan(48 * MIB);
 
   link.cut();
@@ -310,14 +217,14 @@ test('a process server that is killed and whose cache is gone costs the dirt sin
   link.restore();
   await site.assign([disk]);
   await site.nextBarrier();
-  expect((await journalBytes()) - bytesBefore).toBeLessThan(24 * MIB);
+  expect((await journalBytes(site)) - bytesBefore).toBeLessThan(24 * MIB);
   expect(agent.log.filter(({ msg }) => msg === 'A resync begins')).toHaveLength(1);
-  await expectSourceRecovered([disk]);
+  await expectSourceRecovered(site, [disk]);
 });
 
-test.each(['SIGTERM', 'SIGKILL'] as const)(
+test.for(['SIGTERM', 'SIGKILL'] as const)(
   'an agent that ends by %s on a quiet machine leaves tracking to the next one, without a resync',
-  async (signal) => {
+  async (signal, { site }) => {
     const disk = site.disk('quiet', 64 * MIB);
     const mount = site.machine.mount(disk.device);
     noise(`${mount}/before`, 16);
@@ -332,15 +239,15 @@ test.each(['SIGTERM', 'SIGKILL'] as const)(
     });
     await until(() => barriersStopped(first), 'there are no more barriers');
     await first.kill(signal);
-    const bytes = await journalBytes();
+    const bytes = await journalBytes(site);
     noise(`${mount}/while-nobody-looks`, 2);
     const second = await site.startAgent();
     await second.logged('Tracking goes on where the last agent left it');
     await site.assign([disk]);
     await site.nextBarrier();
     expect(second.log.some(({ msg }) => msg === 'A resync begins')).toBe(false);
-    expect((await journalBytes()) - bytes).toBeLessThan(12 * MIB);
-    await expectSourceRecovered([disk]);
+    expect((await journalBytes(site)) - bytes).toBeLessThan(12 * MIB);
+    await expectSourceRecovered(site, [disk]);
   },
 );
 
@@ -349,7 +256,7 @@ const SPARSE_DATA_MIB = process.env.FARSHORE_EXHAUSTIVE === '1' ? 1024 : 64;
 
 test(`a sparse disk of ${SPARSE_GIB} GiB with ${SPARSE_DATA_MIB} MiB of data is read once, sends its data alone and takes no room for what is empty`, {
   timeout: 300_000 * (SPARSE_GIB / 64),
-}, async () => {
+}, async ({ site }) => {
   const disk = site.disk('sparse', SPARSE_GIB * 1024 * MIB);
   for (let piece = 0; piece < 8; piece += 1)
     sh(
@@ -370,7 +277,7 @@ test(`a sparse disk of ${SPARSE_GIB} GiB with ${SPARSE_DATA_MIB} MiB of data is 
   const data = SPARSE_DATA_MIB * MIB;
   expect(ended.lastResync?.bytesSent).toBeGreaterThanOrEqual(data);
   expect(ended.lastResync?.bytesSent).toBeLessThan(data * 1.05);
-  const journal = await journalBytes();
+  const journal = await journalBytes(site);
   expect(journal).toBeLessThan(data * 1.05);
   // Beside the log of the data itself (it is removed when uploaded): hashes of the data, bitmaps, states.
   const kept = diskUsage(site.cacheOf('ps1')) + diskUsage(path.join(site.directory, 'run'));
@@ -383,7 +290,9 @@ test(`a sparse disk of ${SPARSE_GIB} GiB with ${SPARSE_DATA_MIB} MiB of data is 
   expect(peakMib(agent.pid)).toBeLessThan(400);
 });
 
-test('a pre-hook that never ends costs the application-consistent point alone, and the post-hooks run', async () => {
+test('a pre-hook that never ends costs the application-consistent point alone, and the post-hooks run', async ({
+  site,
+}) => {
   const disk = site.disk('hooked', 48 * MIB);
   const hooks = path.join(site.directory, 'hooks');
   sh(
@@ -412,7 +321,9 @@ test('a pre-hook that never ends costs the application-consistent point alone, a
   );
 });
 
-test('points of a machine with two disks hold both as they were at one moment', async () => {
+test('points of a machine with two disks hold both as they were at one moment', async ({
+  site,
+}) => {
   const disks = [site.disk('left', 48 * MIB), site.disk('right', 48 * MIB)];
   const mounts = disks.map(({ device }) => site.machine.mount(device));
   const counter = startCounter(mounts.map((mount) => `${mount}/counter`));
@@ -436,24 +347,13 @@ test('points of a machine with two disks hold both as they were at one moment', 
   expect(Math.min(...reached)).toBeGreaterThan(0);
 });
 
-/** The last number that a counter wrote to the file system in an image. */
-function lastCount(image: string): number {
-  const mount = `${image}.mnt`;
-  sh(`mkdir ${mount}; mount -o ro,loop ${image} ${mount}`);
-  try {
-    return Number(readFileSync(`${mount}/counter`, 'utf8').trimEnd().split('\n').at(-1));
-  } finally {
-    sh(`umount ${mount}`);
-  }
-}
-
 /** None for so long that whatever it wrote has been taken note of. */
 function barriersStopped(agent: { log: readonly Record<string, unknown>[] }): boolean {
   const last = agent.log.findLast(({ msg }) => msg === 'Barrier');
   return Date.now() - Date.parse(String(last?.time)) > 6_000;
 }
 
-async function journalBytes(): Promise<number> {
+async function journalBytes(site: Site): Promise<number> {
   let bytes = 0;
   for await (const { size } of site.stores.objects.list(`journal/${site.machineId}/`))
     bytes += size;

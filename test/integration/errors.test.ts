@@ -4,16 +4,16 @@
  * | what is wrong                              | code                          | test                                                                |
  * |--------------------------------------------|-------------------------------|---------------------------------------------------------------------|
  * | wrong passphrase                           | WrongPassphrase               | agent ('with the wrong passphrase'), processserver ('enrolment'),   |
- * |                                            |                               | test/operator/operator ('a wrong passphrase, …')                    |
+ * |                                            |                               | test/operator/acceptance ('a wrong passphrase, …')                  |
  * | a certificate of another machine           | CertificateOfAnotherMachine   | processserver ('does not let one machine’s certificate …')          |
- * | a name already used in the vault           | NameTaken                     | operator, test/operator/operator ('a machine name that …')          |
- * | an unknown vault, policy, process server   | VaultNotFound, PolicyNotFound,| test/operator/operator ('an unknown reference')                     |
+ * | a name already used in the vault           | NameTaken                     | operator, test/operator/acceptance ('a machine name that …')        |
+ * | an unknown vault, policy, process server   | VaultNotFound, PolicyNotFound,| test/operator/acceptance ('an unknown reference')                   |
  * |                                            | ProcessServerNotFound         |                                                                     |
  * | a vault that does not answer               | VaultUnreachable              | processserver ('waits for a vault …', 'is open while the vault is   |
- * |                                            |                               | dead'), blobFaults, test/operator/operator ('that refuses …')       |
+ * |                                            |                               | dead'), blobFaults, test/operator/vault ('that refuses …')          |
  * | a vault that refuses the key               | VaultRefusedKey               | processserver ('with a key …'), here: while all is running          |
  * | a vault of a newer format                  | VaultFormatTooNew             | processserver ('on a vault of a newer format …'), cli,              |
- * |                                            |                               | test/operator/operator ('that refuses …')                           |
+ * |                                            |                               | test/operator/vault ('that refuses …')                              |
  * | a disk that changed size                   | DiskResized                   | here, and in a guest: guest ('a disk that was resized …')           |
  * | a disk that vanished                       | DiskVanished                  | guest ('a disk that was unplugged …')                               |
  * | a disk that is not there to begin with     | (disks[].error)               | agent ('says which disk can not be had, …')                         |
@@ -22,13 +22,11 @@
  * | a segment that is cut, too long, flipped   | SegmentDamaged, …             | dataplane/journal/segment, dataplane/applier/applier; here: in the  |
  * |                                            |                               | vault, met by a real applier                                        |
  *
- * Files without a directory are of test/integration/. What only a Failover can meet (targets, points) is in test/operator/failover.
+ * Files without a directory are of test/integration/. What only a Failover can meet (targets, points) is in test/operator/failover and recovery/failover.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { expect } from 'vitest';
 import { Applier } from '../../dataplane/applier/applier.ts';
 import { ApplierMetrics } from '../../dataplane/applier/metrics.ts';
 import { listPoints } from '../../dataplane/journal/points.ts';
@@ -44,59 +42,19 @@ import {
 import { boxContext, generateBoxKey, sealKeyForAll } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { recordingLogger } from '../fakes/silentLogger.ts';
-import { Site, type SourceDisk } from '../fixtures/site.ts';
-import { type Azurite, startAzurite } from '../servers/azurite.ts';
-import { startFaultProxy, throughProxy } from '../servers/faultProxy.ts';
-import { requireRoot, sh } from './capture/machine.ts';
+import type { Site, SourceDisk } from '../fixtures/site.ts';
+import { expectNewestPoint, expectSourceRecovered, test } from '../fixtures/siteTest.ts';
+import { sh } from './capture/machine.ts';
 
 const MIB = 1 << 20;
 
-let azurite: Azurite;
-let directory: string;
-let site: Site;
-let closing: (() => Promise<void>)[];
-let vaults = 0;
-
-beforeAll(async () => {
-  requireRoot();
-  directory = await mkdtemp(path.join(tmpdir(), 'farshore-errors-vault-'));
-  azurite = await startAzurite({ dir: directory });
-});
-
-afterAll(async () => {
-  await azurite.stop();
-  await rm(directory, { recursive: true, force: true });
-});
-
-beforeEach(async () => {
-  vaults += 1;
-  closing = [];
-  site = await Site.create({ azurite, container: `errors-${vaults}` });
-});
-
-afterEach(async () => {
-  await site.end();
-  for (const close of closing) await close();
-});
-
-/** The final barrier's point is the source's disk as it stays frozen: nothing was lost. */
-async function expectNothingLost(disk: SourceDisk): Promise<void> {
-  const { finalBarrier } = await site.finalBarrier([disk]);
-  const point = (await site.makePoints([disk])).at(-1);
-  if (point === undefined) throw new Error('no point was made');
-  expect(point.lsn).toBe(finalBarrier?.lsn);
-  const [image] = await site.download(point, 'recovered');
-  sh(`cmp ${disk.image} ${image}`);
-}
-
-test('a vault that begins to refuse the key is told of, and what was written meanwhile arrives once it takes it again', async () => {
+test('a vault that begins to refuse the key is told of, and what was written meanwhile arrives once it takes it again', async ({
+  site,
+}) => {
   const disk = site.disk('disk', 64 * MIB);
   const mount = site.machine.mount(disk.device);
-  const link = await startFaultProxy({ target: azurite.blobEndpoint });
-  closing.push(() => link.stop());
-  const server = await site.startServer({
-    connectionString: throughProxy(azurite.connectionString, link),
-  });
+  const { link, connectionString } = await site.vaultLink();
+  const server = await site.startServer({ connectionString });
   await site.assign([disk]);
   await site.startAgent();
   const before = await site.nextBarrier();
@@ -111,10 +69,12 @@ test('a vault that begins to refuse the key is told of, and what was written mea
   const after = await site.nextBarrier();
   expect(after.uploadedBarrier?.lsn).toBeGreaterThan(before.uploadedBarrier?.lsn ?? 0n);
   expect(after.errors).toEqual([]);
-  await expectNothingLost(disk);
+  await expectSourceRecovered(site, [disk]);
 });
 
-test('a disk that grows is told of, compared anew and recovered at its new size', async () => {
+test('a disk that grows is told of, compared anew and recovered at its new size', async ({
+  site,
+}) => {
   const disk = site.disk('grows', 64 * MIB);
   await site.startServer();
   await site.assign([disk]);
@@ -133,15 +93,17 @@ test('a disk that grows is told of, compared anew and recovered at its new size'
   );
   expect(resynced.disks).toMatchObject([{ sizeBytes: 96 * MIB }]);
   await site.nextBarrier();
-  await expectNothingLost({ ...disk, sizeBytes: 96 * MIB });
+  await expectSourceRecovered(site, [{ ...disk, sizeBytes: 96 * MIB }]);
 });
 
-test('a frame that is flipped on its way ends the session with a clear error, and the next one loses nothing', async () => {
+test('a frame that is flipped on its way ends the session with a clear error, and the next one loses nothing', async ({
+  site,
+}) => {
   const disk = site.disk('disk', 64 * MIB);
   const mount = site.machine.mount(disk.device);
   const server = await site.startServer();
   const flipping = await flippingProxy(await server.port());
-  closing.push(flipping.close);
+  site.onEnd(flipping.close);
   await site.assign([disk]);
   const agent = await site.startAgent({ ports: [flipping.port] });
   await site.nextBarrier();
@@ -154,16 +116,16 @@ test('a frame that is flipped on its way ends the session with a clear error, an
   await site.nextBarrier();
   expect(agent.log.filter(({ msg }) => msg === 'Connected').length).toBeGreaterThan(sessions);
   expect(agent.log.filter(({ msg }) => msg === 'A resync begins')).toHaveLength(1);
-  await expectNothingLost(disk);
+  await expectSourceRecovered(site, [disk]);
 });
 
-test.each<[string, (bytes: Buffer) => Buffer]>([
+test.for<[string, (bytes: Buffer) => Buffer]>([
   ['flipped', (bytes) => bytes.fill((bytes[5000] ?? 0) ^ 1, 5000, 5001)],
   ['cut', (bytes) => bytes.subarray(0, bytes.length - 100)],
   ['too long', (bytes) => Buffer.concat([bytes, Buffer.alloc(100)])],
 ])(
   'a segment that is %s in the vault stops the applier there with a clear error, and it goes on once the blob is restored',
-  async (_, damage) => {
+  async ([, damage], { site }) => {
     const disk = site.disk('disk', 32 * MIB);
     sh(`dd if=/dev/urandom of=${disk.device} bs=1M count=2 oflag=direct status=none`);
     await site.startServer();
@@ -171,16 +133,16 @@ test.each<[string, (bytes: Buffer) => Buffer]>([
     await site.startAgent();
     const first = await site.nextBarrier();
     const pointed = first.uploadedBarrier?.lsn ?? 0n;
-    const segments = await segmentKeys();
+    const segments = await segmentKeys(site);
     sh(`dd if=/dev/urandom of=${disk.device} bs=1M count=2 seek=9 oflag=direct status=none`);
     await site.nextBarrier();
     await site.finalBarrier([disk]);
     const { objects } = site.stores;
-    const [key = ''] = (await largeSegments()).filter((name) => !segments.includes(name));
+    const [key = ''] = (await largeSegments(site)).filter((name) => !segments.includes(name));
     const whole = Buffer.from((await objects.get(key))?.body ?? []);
     await objects.put(key, damage(Buffer.from(whole)));
 
-    const applier = await startApplier(disk);
+    const applier = await startApplier(site, disk);
     const failed = await applier.statusWhen(({ error }) => error !== undefined);
     expect(failed.error?.code).toMatch(/^(Segment|Chain)/);
     expect(failed.error?.message).toContain(path.basename(key));
@@ -193,14 +155,11 @@ test.each<[string, (bytes: Buffer) => Buffer]>([
     const last = status?.finalBarrier?.lsn ?? 0n;
     await applier.statusWhen(({ recoveryPointLsn }) => recoveryPointLsn >= last);
     await applier.stop();
-    const point = (await site.makePoints([disk])).at(-1);
-    if (point === undefined) throw new Error('no point was made');
-    const [image] = await site.download(point, 'recovered');
-    sh(`cmp ${disk.image} ${image}`);
+    await expectNewestPoint(site, [disk], last);
   },
 );
 
-async function segmentKeys(): Promise<string[]> {
+async function segmentKeys(site: Site): Promise<string[]> {
   const keys: string[] = [];
   for await (const { key } of site.stores.objects.list(vaultLayout.journalPrefix(site.machineId)))
     keys.push(key);
@@ -208,7 +167,7 @@ async function segmentKeys(): Promise<string[]> {
 }
 
 /** Those that hold more than a barrier. */
-async function largeSegments(): Promise<string[]> {
+async function largeSegments(site: Site): Promise<string[]> {
   const keys: string[] = [];
   for await (const { key, size } of site.stores.objects.list(
     vaultLayout.journalPrefix(site.machineId),
@@ -218,7 +177,7 @@ async function largeSegments(): Promise<string[]> {
 }
 
 /** The applier over the real vault, with the machine in the catalog. */
-async function startApplier(disk: SourceDisk) {
+async function startApplier(site: Site, disk: SourceDisk) {
   const key = generateBoxKey(systemRandom);
   const { objects, pages } = site.stores;
   const { machineId, operator } = site;
@@ -263,7 +222,7 @@ async function startApplier(disk: SourceDisk) {
     stopping.abort();
     await done;
   };
-  closing.push(stop);
+  site.onEnd(stop);
   const at = vaultLayout.applierStatus('applier');
   type Machine = ReturnType<typeof applierStatusSchema.parse>['machines'][number];
   return {
