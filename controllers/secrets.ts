@@ -62,17 +62,7 @@ export async function secretTextOrCreate(
   const present = await optionalSecretText(kube, key, entry);
   if (present !== undefined) return present;
   try {
-    await kube.create<SecretObject>(kubeTypes.secret, {
-      apiVersion: 'v1',
-      kind: 'Secret',
-      metadata: {
-        name: key.name,
-        namespace: key.namespace,
-        labels: { 'app.kubernetes.io/managed-by': 'farshore' },
-      },
-      type: 'Opaque',
-      data: { [entry]: Buffer.from(make()).toString('base64') },
-    });
+    await kube.create(kubeTypes.secret, secretObject(key, { [entry]: make() }));
   } catch (error) {
     if (!isKubeError(error, 'AlreadyExists')) throw error;
   }
@@ -85,21 +75,25 @@ export async function applySecret(
   key: SecretName,
   options: { data: Record<string, string>; owner: OwnerReference },
 ): Promise<void> {
+  const { metadata, ...rest } = secretObject(key, options.data);
   await kube.apply<SecretObject>(kubeTypes.secret, {
+    ...rest,
+    metadata: { ...metadata, ownerReferences: [options.owner] },
+  });
+}
+
+function secretObject(key: SecretName, data: Record<string, string>): SecretObject {
+  return {
     apiVersion: 'v1',
     kind: 'Secret',
     metadata: {
       name: key.name,
       namespace: key.namespace,
       labels: { 'app.kubernetes.io/managed-by': 'farshore' },
-      ownerReferences: [options.owner],
     },
     type: 'Opaque',
     data: Object.fromEntries(
-      Object.entries(options.data).map(([entry, text]) => [
-        entry,
-        Buffer.from(text).toString('base64'),
-      ]),
+      Object.entries(data).map(([entry, text]) => [entry, Buffer.from(text).toString('base64')]),
     ),
-  });
+  };
 }

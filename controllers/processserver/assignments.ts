@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Assignment, AssignmentsDocument, CatalogDocument } from '../../vault/documents.ts';
+import { canonical } from '../canonicalJson.ts';
 
 /** More than these many machines, and more than this share of them, leave a list only after a confirmation. */
 export const DROP_LIMIT = { machines: 3, share: 0.1 } as const;
@@ -129,17 +130,6 @@ function sameWork(a: AssignmentsDocument, b: AssignmentsDocument): boolean {
 
 function byMachineId(a: Assignment, b: Assignment): number {
   return a.machineId < b.machineId ? -1 : a.machineId > b.machineId ? 1 : 0;
-}
-
-/** JSON with sorted keys and without undefined, so that two equal documents compare equal. */
-export function canonical(value: unknown): string {
-  return JSON.stringify(value, (_key, part: unknown) => {
-    if (typeof part === 'bigint') return part.toString();
-    if (part === null || typeof part !== 'object' || Array.isArray(part)) return part;
-    return Object.fromEntries(
-      Object.entries(part).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)),
-    );
-  });
 }
 
 /**

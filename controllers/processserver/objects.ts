@@ -1,11 +1,11 @@
 /** The Kubernetes objects of a process server in mode StatefulSet, as pure functions of its spec. */
 import { API_GROUP_VERSION, type ProcessServer } from '../../crds/index.ts';
 import type { AppliedObject, OwnerReference } from '../../platform/kubernetes.ts';
+import { BOOTSTRAP_ENTRY } from '../openvaults/bootstrapSecret.ts';
 
 const CACHE_VOLUME = 'cache';
 export const CACHE_DIRECTORY = '/var/lib/farshore';
 const BOOTSTRAP_DIRECTORY = '/etc/farshore';
-export const BOOTSTRAP_KEY = 'bootstrap.json';
 const METRICS_PORT = 9444;
 
 export interface Replica {
@@ -126,7 +126,7 @@ function podSpec(server: ProcessServer): Record<string, unknown> {
       {
         name: 'processserver',
         image: server.spec.image,
-        args: ['processserver', '--bootstrap', `${BOOTSTRAP_DIRECTORY}/${BOOTSTRAP_KEY}`],
+        args: ['processserver', '--bootstrap', `${BOOTSTRAP_DIRECTORY}/${BOOTSTRAP_ENTRY}`],
         env: [{ name: 'POD_NAME', valueFrom: { fieldRef: { fieldPath: 'metadata.name' } } }],
         ports: [
           { name: 'agents', containerPort: server.spec.port, protocol: 'TCP' },
@@ -142,7 +142,7 @@ function podSpec(server: ProcessServer): Record<string, unknown> {
           { name: CACHE_VOLUME, mountPath: CACHE_DIRECTORY },
           {
             name: 'bootstrap',
-            mountPath: `${BOOTSTRAP_DIRECTORY}/${BOOTSTRAP_KEY}`,
+            mountPath: `${BOOTSTRAP_DIRECTORY}/${BOOTSTRAP_ENTRY}`,
             // The volume holds the files of all replicas; a container sees its own alone.
             subPathExpr: '$(POD_NAME).json',
             readOnly: true,
@@ -158,7 +158,7 @@ function podSpec(server: ProcessServer): Record<string, unknown> {
           sources: replicasOf(server).map((replica) => ({
             secret: {
               name: bootstrapSecretName(replica.name),
-              items: [{ key: BOOTSTRAP_KEY, path: `${replica.name}.json` }],
+              items: [{ key: BOOTSTRAP_ENTRY, path: `${replica.name}.json` }],
             },
           })),
         },

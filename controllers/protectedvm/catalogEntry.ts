@@ -10,10 +10,10 @@ import {
   sealForMissing,
 } from '../../vault/keys.ts';
 import { vaultRecipients } from '../../vault/vault.ts';
+import { canonical } from '../canonicalJson.ts';
 import { durationSeconds, namespaceOf } from '../environment.ts';
 import { registrationsOf } from '../openvaults/enrolment.ts';
 import { assertInControl, type ControlledVault } from '../openvaults/openVaults.ts';
-import { canonical } from '../processserver/assignments.ts';
 import { assignDisks } from './policies.ts';
 import { resolveTarget } from './target.ts';
 

@@ -4,8 +4,8 @@ import type { Clock, Compute } from '../../platform/ports.ts';
 import { targetProblems } from '../../recovery/steps/validate.ts';
 import type { CatalogDocument } from '../../vault/documents.ts';
 import type { FailoverTarget } from '../../vault/ledger.ts';
+import { canonical } from '../canonicalJson.ts';
 import { fromCode, type Objection } from '../decisions.ts';
-import { canonical } from '../processserver/assignments.ts';
 import type { ObjectKey } from '../runtime/objectKey.ts';
 
 export interface TargetVerdict {
