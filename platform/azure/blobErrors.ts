@@ -43,6 +43,22 @@ export function blobFailure(error: unknown): BlobFailure {
   return { status, code, message: errorMessage(error).split('\n')[0] ?? '' };
 }
 
+/** Of the SDK's error, also when it is inside one of ours. */
+export function originalFailure(error: unknown): BlobFailure {
+  return blobFailure(error instanceof StoreError ? error.cause : error);
+}
+
+/** The blob is not there, and the container is. */
+export function isMissing(error: unknown): boolean {
+  const { status, code } = originalFailure(error);
+  return status === 404 && code !== 'ContainerNotFound';
+}
+
+export function undefinedIfMissing(error: unknown): undefined {
+  if (isMissing(error)) return undefined;
+  throw error;
+}
+
 /** Whether the service certainly did nothing: it said so, or never heard of it. */
 export function certainlyNotDone({ status, code }: BlobFailure): boolean {
   if (status === undefined) return NEVER_SENT.test(code);

@@ -3,7 +3,7 @@ import type { ObjectInfo, ObjectSource, ObjectStore, StoredObject } from '../por
 import { StoreError } from '../storeErrors.ts';
 import { answerInvalid, discardBody, readBody, withBody } from './blobBodies.ts';
 import type { BlobCall, BlobCalls, BlobTry } from './blobCalls.ts';
-import { blobFailure } from './blobErrors.ts';
+import { blobFailure, isMissing, originalFailure, undefinedIfMissing } from './blobErrors.ts';
 
 /** The largest body that `get` holds in memory at once; larger objects are read by ranges. */
 const GET_MAX = 256 << 20;
@@ -231,22 +231,6 @@ function infoOf(
   // Listings leave out the quotes that every other answer has.
   const etag = properties.etag.startsWith('"') ? properties.etag : `"${properties.etag}"`;
   return { key, size, etag, lastModified: properties.lastModified?.getTime() ?? 0 };
-}
-
-/** The SDK's error inside ours. */
-function originalFailure(error: unknown) {
-  return blobFailure(error instanceof StoreError ? error.cause : error);
-}
-
-/** The object is not there, and the container is. */
-function isMissing(error: unknown): boolean {
-  const { status, code } = originalFailure(error);
-  return status === 404 && code !== 'ContainerNotFound';
-}
-
-function undefinedIfMissing(error: unknown): undefined {
-  if (isMissing(error)) return undefined;
-  throw error;
 }
 
 function failedWith(

@@ -10,7 +10,7 @@ import {
 } from '../storeErrors.ts';
 import { answerInvalid, withBody } from './blobBodies.ts';
 import type { BlobCall, BlobCalls, BlobTry } from './blobCalls.ts';
-import { blobFailure } from './blobErrors.ts';
+import { blobFailure, isMissing, undefinedIfMissing } from './blobErrors.ts';
 import { checkPageRange, pageRanges, readPages } from './pageReads.ts';
 
 /** Each lost race for a lease means that another writer fences too; the higher sequence number wins in the end. */
@@ -388,17 +388,6 @@ function existsAlready(error: unknown): boolean {
     (status === 409 || status === 412) &&
     ['BlobAlreadyExists', 'ConditionNotMet', 'PendingCopyOperation'].includes(code)
   );
-}
-
-/** The blob is not there, and the container is. */
-function isMissing(error: unknown): boolean {
-  const { status, code } = blobFailure(error);
-  return status === 404 && code !== 'ContainerNotFound';
-}
-
-function undefinedIfMissing(error: unknown): undefined {
-  if (isMissing(error)) return undefined;
-  throw error;
 }
 
 function sameMetadata(left: Record<string, string>, right: Record<string, string>): boolean {
