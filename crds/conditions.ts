@@ -136,6 +136,8 @@ export const Reason = {
   AgentDisconnected: 'AgentDisconnected',
   /** The process server that has the machine has not written its status of late. */
   ProcessServerSilent: 'ProcessServerSilent',
+  /** Another process server took the machine over, because the one before fell silent or is gone. */
+  ProcessServerReplaced: 'ProcessServerReplaced',
   Replicating: 'Replicating',
   /** spec.paused. */
   Paused: 'Paused',

@@ -22,6 +22,7 @@ import {
 } from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { significantOffset } from '../vaultTime.ts';
+import { Heartbeats, SILENT_MS } from './heartbeats.ts';
 
 /** More requests than this wait unanswered only when somebody floods the vault: the rest is looked at later. */
 const PENDING_ENROLMENTS_MAX = 500;
@@ -58,6 +59,7 @@ export class VaultObservation {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #statuses = new Map<string, Held<ProcessServerStatus>>();
+  readonly #heartbeats = new Heartbeats();
   readonly #appliers = new Map<string, Held<ApplierStatus>>();
   readonly #registrations = new Map<string, Held<Registration>>();
   readonly #catalog = new Map<string, Held<CatalogDocument>>();
@@ -96,6 +98,16 @@ export class VaultObservation {
   /** When a process server's status was written, by the vault's clock, whatever its own says. */
   reportedMs(name: string): number | undefined {
     return this.#statuses.get(vaultLayout.processServerStatus(name))?.writtenMs;
+  }
+
+  /** It has reported before, and not of late. False as long as the vault was not read of late: then nobody's silence means anything. */
+  isSilent(processServer: string): boolean {
+    return this.#isCurrent() && this.#heartbeats.isSilent(processServer, this.vaultNow());
+  }
+
+  /** It reports, and has for a while. */
+  isSteady(processServer: string): boolean {
+    return this.#isCurrent() && this.#heartbeats.isSteady(processServer, this.vaultNow());
   }
 
   appliers(): ApplierStatus[] {
@@ -206,6 +218,7 @@ export class VaultObservation {
       seen.add(info.key);
       if (info.key.startsWith(`${vaultLayout.statusPrefix}processserver-`))
         await this.#read(info, this.#statuses, processServerStatusSchema, (status) => {
+          this.#heartbeats.note(status.name, this.reportedMs(status.name) ?? info.lastModified);
           changes.processServers.add(status.name);
           for (const machine of status.machines) changes.machines.add(machine.machineId);
         });
@@ -216,6 +229,10 @@ export class VaultObservation {
     }
     forget(this.#statuses, seen);
     forget(this.#appliers, seen);
+  }
+
+  #isCurrent(): boolean {
+    return this.#observedAt !== undefined && this.#clock.now() - this.#observedAt <= SILENT_MS;
   }
 
   async #readRegistrations(changes: ObservedChanges): Promise<void> {

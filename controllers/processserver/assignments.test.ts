@@ -122,6 +122,7 @@ describe('a list', () => {
 
 describe('a replica', () => {
   const replicas = ['ps-0', 'ps-1', 'ps-2'];
+  const all = { isSilent: () => false, isSteady: () => true };
 
   test('keeps its machine; a new machine goes to the emptiest', () => {
     const load = new Map([
@@ -129,9 +130,37 @@ describe('a replica', () => {
       ['ps-1', 1],
       ['ps-2', 1],
     ]);
-    expect(chooseReplica({ replicas, current: 'ps-0', load })).toBe('ps-0');
-    expect(chooseReplica({ replicas, current: undefined, load })).toBe('ps-1');
-    expect(chooseReplica({ replicas: ['ps-0'], current: 'ps-1', load })).toBe('ps-0');
-    expect(chooseReplica({ replicas: [], current: undefined, load })).toBeUndefined();
+    expect(chooseReplica({ replicas, current: 'ps-0', load, ...all })).toBe('ps-0');
+    expect(chooseReplica({ replicas, current: undefined, load, ...all })).toBe('ps-1');
+    expect(chooseReplica({ replicas: ['ps-0'], current: 'ps-1', load, ...all })).toBe('ps-0');
+    expect(chooseReplica({ replicas: [], current: undefined, load, ...all })).toBeUndefined();
+  });
+
+  test('that fell silent loses its machines to the emptiest that reports steadily', () => {
+    const load = new Map([
+      ['ps-0', 3],
+      ['ps-1', 2],
+      ['ps-2', 1],
+    ]);
+    const isSilent = (name: string) => name === 'ps-0';
+    const fallen = (isSteady: (name: string) => boolean) =>
+      chooseReplica({ replicas, current: 'ps-0', load, isSilent, isSteady });
+    expect(fallen((name) => name !== 'ps-0')).toBe('ps-2');
+    expect(fallen((name) => name === 'ps-1')).toBe('ps-1');
+  });
+
+  test('that fell silent keeps its machines while no other is steady: after an outage of the vault nobody moves', () => {
+    const load = new Map<string, number>();
+    const isSteady = () => false;
+    const isSilent = (name: string) => name === 'ps-0';
+    expect(chooseReplica({ replicas, current: 'ps-0', load, isSilent, isSteady })).toBe('ps-0');
+  });
+
+  test('that fell silent gets no new machine while others live', () => {
+    const load = new Map([['ps-1', 5]]);
+    const isSilent = (name: string) => name !== 'ps-1';
+    const choose = { replicas, current: undefined, load, isSteady: () => false };
+    expect(chooseReplica({ ...choose, isSilent })).toBe('ps-1');
+    expect(chooseReplica({ ...choose, isSilent: () => true })).toBe('ps-0');
   });
 });

@@ -133,19 +133,33 @@ function byMachineId(a: Assignment, b: Assignment): number {
 }
 
 /**
- * Which replica protects a machine: the one it has while that exists, else the one with the fewest machines (the lowest index of
- * equals), so that scaling up moves nobody.
+ * Which replica protects a machine: the one it has while that exists and lives, else the one with the fewest machines (the lowest
+ * index of equals), so that scaling up moves nobody. A silent one is given up only for one that is steady.
  */
 export function chooseReplica(options: {
   replicas: readonly string[];
   current: string | undefined;
   load: ReadonlyMap<string, number>;
+  /** It has reported before, and not of late. */
+  isSilent: (replica: string) => boolean;
+  /** It reports, and has for a while. */
+  isSteady: (replica: string) => boolean;
 }): string | undefined {
-  if (options.current !== undefined && options.replicas.includes(options.current))
-    return options.current;
+  const { replicas, current, isSilent, isSteady } = options;
+  if (current !== undefined && replicas.includes(current)) {
+    if (!isSilent(current)) return current;
+    return emptiest(replicas.filter(isSteady), options.load) ?? current;
+  }
+  const living = replicas.filter((replica) => !isSilent(replica));
+  return emptiest(living, options.load) ?? emptiest(replicas, options.load);
+}
+
+function emptiest(
+  replicas: readonly string[],
+  load: ReadonlyMap<string, number>,
+): string | undefined {
   let best: string | undefined;
-  for (const replica of options.replicas)
-    if (best === undefined || (options.load.get(replica) ?? 0) < (options.load.get(best) ?? 0))
-      best = replica;
+  for (const replica of replicas)
+    if (best === undefined || (load.get(replica) ?? 0) < (load.get(best) ?? 0)) best = replica;
   return best;
 }

@@ -1,6 +1,7 @@
 /** What Events tell of a ProtectedVM: conditions that turned, each time. Pure. */
-import { ConditionType } from '../../crds/index.ts';
+import { ConditionType, Reason } from '../../crds/index.ts';
 import type { Condition } from '../../platform/kubernetes.ts';
+import type { CatalogDocument } from '../../vault/documents.ts';
 import type { Decided } from '../decisions.ts';
 import type { Happening } from '../runtime/eventRecorder.ts';
 
@@ -17,6 +18,18 @@ const BAD_WHEN_TRUE: ReadonlySet<string> = new Set([
   ConditionType.ResyncRequired,
   ConditionType.SourceStillRunning,
 ]);
+
+/** Another process server protects the machine from now on. */
+export function moved(before: CatalogDocument | undefined, now: CatalogDocument): Happening[] {
+  if (before?.processServer === undefined || before.processServer === now.processServer) return [];
+  return [
+    {
+      type: 'Warning',
+      reason: Reason.ProcessServerReplaced,
+      message: `Process server ${now.processServer} took over from ${before.processServer} under writer epoch ${now.writerEpoch}; only what was not in the vault is sent again.`,
+    },
+  ];
+}
 
 /** Of what a new resource shows, only that it is refused is news. */
 export function happeningsOf(

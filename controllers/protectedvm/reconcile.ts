@@ -11,7 +11,7 @@ import { keyOf, nameOfKey, type ObjectKey } from '../runtime/objectKey.ts';
 import { accept, type Scope } from './acceptance.ts';
 import { ensureCatalog } from './catalogEntry.ts';
 import { letGo } from './deletion.ts';
-import { happeningsOf } from './events.ts';
+import { happeningsOf, moved } from './events.ts';
 import { machineFigures } from './figures.ts';
 import { PointsObserver } from './pointsObserver.ts';
 import { show } from './status.ts';
@@ -79,9 +79,12 @@ export class ProtectedVMReconciler {
       replicas: replicasOf(processServer).map((one) => one.name),
       current: known?.processServer,
       load: loadOf(vault),
+      isSilent: (name) => vault.observation.isSilent(name),
+      isSteady: (name) => vault.observation.isSteady(name),
     });
     if (replica === undefined) return known;
     const environment = this.#environment;
+    const { events } = environment;
     const now = environment.clock.now();
     const { document, changed } = await ensureCatalog({ random: environment.random, now }, vault, {
       machineId,
@@ -91,6 +94,7 @@ export class ProtectedVMReconciler {
       processServer: replica,
       reported: vault.observation.machine(replica, machineId)?.disks ?? [],
     });
+    if (changed) for (const happening of moved(known, document)) events.record(resource, happening);
     const specChanged = resource.status?.observedGeneration !== resource.metadata.generation;
     if (changed || specChanged || isNew(resource, document))
       environment.enqueue('processServers', keyOf(processServer));

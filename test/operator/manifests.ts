@@ -98,6 +98,18 @@ export function processServer(
   };
 }
 
+/** Two replicas in the cluster. */
+export function statefulServer(cache: { size: string }): ProcessServer {
+  const server = processServer('sts', {
+    mode: 'StatefulSet',
+    replicas: 2,
+    cache,
+    image: 'farshore:1',
+  });
+  const { exposure: _, ...spec } = server.spec;
+  return { ...server, spec };
+}
+
 export function protectedVM(
   name = 'web',
   spec: Partial<ProtectedVM['spec']> = {},

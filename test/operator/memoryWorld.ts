@@ -2,13 +2,13 @@
 import { test as base } from 'vitest';
 import { farshoreTypes, type ProtectedVM } from '../../crds/index.ts';
 import type { KubeObject, ResourceType } from '../../platform/kubernetes.ts';
-import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
 import { generateRecoveryKey } from '../../vault/recoveryKey.ts';
 import { FakeKube } from '../fakes/kube.ts';
 import { MemoryCompute } from '../fakes/memoryCompute.ts';
 import { MemoryObjectStore } from '../fakes/memoryObjectStore.ts';
 import { MemoryPageBlobStore } from '../fakes/memoryPageBlobStore.ts';
+import { ShiftedClock } from '../fakes/shiftedClock.ts';
 import { type LogLine, recordingLogger } from '../fakes/silentLogger.ts';
 import {
   create,
@@ -27,8 +27,9 @@ import { eventually } from './waiting.ts';
 export class MemoryWorld {
   /** The first cluster's API. */
   readonly kube = new FakeKube();
-  readonly objects = new MemoryObjectStore({ clock: systemClock });
-  readonly pages = new MemoryPageBlobStore({ clock: systemClock });
+  readonly clock = new ShiftedClock();
+  readonly objects = new MemoryObjectStore({ clock: this.clock });
+  readonly pages = new MemoryPageBlobStore({ clock: this.clock });
   readonly compute = new MemoryCompute({ pages: this.pages });
   readonly recovery = generateRecoveryKey(systemRandom);
   readonly logger = recordingLogger();
@@ -44,6 +45,7 @@ export class MemoryWorld {
       kube: options.kube ?? this.kube,
       holder: options.holder ?? 'first cluster',
       log: this.logger,
+      clock: this.clock,
       runFailover: options.runFailover,
       stores: () => ({
         objects,

@@ -3,7 +3,7 @@ import { Operator, type OperatorDeps } from '../../operator/operator.ts';
 import type { KubeClient } from '../../platform/kubernetes.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
-import type { Logger } from '../../platform/ports.ts';
+import type { Clock, Logger } from '../../platform/ports.ts';
 
 /** An operator in this process. */
 export interface RunningOperator {
@@ -22,12 +22,13 @@ export function startOperator(options: {
   holder?: string;
   leaderElect?: boolean;
   runFailover?: OperatorDeps['runFailover'];
+  clock?: Clock;
 }): RunningOperator {
   const { kube, stores, log, namespace = 'default', holder = 'test cluster' } = options;
   const operator = new Operator(
     {
       kube,
-      clock: systemClock,
+      clock: options.clock ?? systemClock,
       random: systemRandom,
       log,
       makeStores: async (connection) => stores(connection),

@@ -1,8 +1,8 @@
 /** Process servers that run in the cluster. */
 import { describe, expect } from 'vitest';
-import { farshoreTypes, type ProcessServer } from '../../crds/index.ts';
+import { farshoreTypes } from '../../crds/index.ts';
 import { type KubeObject, kubeTypes } from '../../platform/kubernetes.ts';
-import { create, named, processServer, protectedVM, replicationPolicy } from './manifests.ts';
+import { create, named, protectedVM, replicationPolicy, statefulServer } from './manifests.ts';
 import { test } from './memoryWorld.ts';
 import { bootstrapOf } from './peers.ts';
 import { eventually } from './waiting.ts';
@@ -57,15 +57,4 @@ interface StatefulSet extends KubeObject {
     replicas: number;
     volumeClaimTemplates: { spec: { resources: { requests: { storage: string } } } }[];
   };
-}
-
-function statefulServer(cache: { size: string }): ProcessServer {
-  const server = processServer('sts', {
-    mode: 'StatefulSet',
-    replicas: 2,
-    cache,
-    image: 'farshore:1',
-  });
-  const { exposure: _, ...spec } = server.spec;
-  return { ...server, spec };
 }
