@@ -27,6 +27,15 @@ function world() {
   return { clock, device, capture };
 }
 
+async function passing<T>(clock: ManualClock, work: Promise<T>): Promise<T> {
+  let over = false;
+  const watched = work.finally(() => {
+    over = true;
+  });
+  while (!over) await clock.advance(10);
+  return await watched;
+}
+
 /** An agent that tracks, saves, takes in one more write and is killed. */
 async function killed(options: { quiet: boolean }) {
   const { clock, device, capture } = world();
@@ -38,12 +47,7 @@ async function killed(options: { quiet: boolean }) {
       device.write(0, 8192, 1);
       return await writeBetween();
     };
-  let opened = false;
-  const opening = former.open().finally(() => {
-    opened = true;
-  });
-  while (!opened) await clock.advance(10);
-  await opening;
+  await passing(clock, former.open());
   device.writtenSectors = writeBetween;
   const saved = former.save();
   device.write(LEAF_SIZE, 4096, 9);
@@ -80,5 +84,21 @@ describe('an agent that follows a killed one', () => {
     const dead = await killed({ quiet: false });
     expect(await goOn(dead)).toBe(false);
     expect(dead.next.loss?.reason).toBe('TrackingLost');
+  });
+
+  test('sends what lies where swap was, when it was turned off while nobody looked', async () => {
+    const { clock, device, capture } = world();
+    const former = capture(new FakeTracer([device]));
+    former.configure(specs);
+    await passing(clock, former.open());
+    const swap = { offset: 4 * LEAF_SIZE, length: 2 * LEAF_SIZE };
+    former.disks[0]?.setZeroed([swap]);
+    former.disks[0]?.dirt.dirty.clear();
+    const next = capture(new AdoptedTracer([device]));
+    expect(await next.resume(former.save(), specs)).toBe(true);
+    const [disk] = next.disks;
+    expect(disk?.zeroed).toEqual([swap]);
+    disk?.setZeroed([]);
+    expect([...(disk?.dirt.dirty.leaves() ?? [])].map(([leaf]) => leaf)).toEqual([4, 5]);
   });
 });

@@ -157,6 +157,7 @@ export class MachineCapture {
       device: disk.device.path,
       identity: disk.identity,
       account: disk.account.save(),
+      zeroed: [...disk.zeroed],
       ...disk.dirt.serialise(),
     }));
   }
@@ -194,15 +195,18 @@ export class MachineCapture {
         device = await this.#deps.devices.open(path);
         const identity = await device.identity();
         this.#sizes.set(index, identity.sizeBytes);
-        const account = saved.find((disk) => disk.index === index)?.account;
+        const before = saved.find((disk) => disk.index === index);
         disks.push(
           new CapturedDisk({
             index,
             device,
             identity,
-            ...(account === undefined
+            ...(before === undefined
               ? {}
-              : { account: { low: undefined, high: undefined, ...account } }),
+              : {
+                  account: { low: undefined, high: undefined, ...before.account },
+                  zeroed: before.zeroed ?? [],
+                }),
           }),
         );
       } catch (error) {

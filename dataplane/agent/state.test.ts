@@ -15,6 +15,7 @@ const state: SavedState = {
       identity: { devT: 8 << 20, diskSequence: 12n, sizeBytes: 1 << 30 },
       account: { traced: 99, low: -5 },
       mark: 11n,
+      zeroed: [{ offset: 4096, length: 65536 }],
       dirty: new Uint8Array([1, 2, 3]),
       sent: new Uint8Array([]),
       sentBefore: new Uint8Array([4]),

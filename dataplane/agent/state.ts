@@ -22,7 +22,8 @@ import { configurationSchema } from '../wire/messages.ts';
 
 const MAGIC = 'FSAGENT1';
 const HEADER_SIZE = 16;
-const JSON_MAX = 1 << 20;
+/** A swap file may lie in a hundred thousand pieces. */
+const JSON_MAX = 16 << 20;
 /** Three full bitmaps of 32 TiB. */
 const STATE_MAX = 4 * 2 ** 30;
 const STATE_FILE = 'state';
@@ -44,6 +45,8 @@ const savedDiskSchema = z.object({
     high: z.number().int().optional(),
   }),
   mark: decimal,
+  /** Swap bodies, whose canonical content is zero. Absent from an older agent's state: none are known. */
+  zeroed: z.array(z.object({ offset: size, length: size })).optional(),
   bitmapBytes: z.tuple([size, size, size]),
 });
 

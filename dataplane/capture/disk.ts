@@ -29,11 +29,14 @@ export class CapturedDisk {
     device: BlockDevice;
     identity: BlockDeviceIdentity;
     account?: SavedAccount;
+    /** As `zeroed` was when the former agent of these disks saved it. */
+    zeroed?: readonly ByteRange[];
   }) {
     this.index = options.index;
     this.device = options.device;
     this.identity = options.identity;
     this.dirt = new Dirt(options.identity);
+    this.#zeroed = options.zeroed ?? [];
     this.account = new SectorAccount({
       name: options.device.path,
       ...(options.account === undefined ? {} : { saved: options.account }),
