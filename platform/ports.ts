@@ -85,8 +85,10 @@ export interface BlockDevice {
   read(into: Uint8Array, offset: number): Promise<number>;
   /** Page-aligned memory that direct I/O accepts. */
   alignedBuffer(size: number): Uint8Array;
-  /** The kernel's own count since boot, which the tracer must account for: sectors (512 B), and requests now in flight. */
-  writtenSectors(): Promise<{ written: number; discarded: number; inFlight: number }>;
+  /** The kernel's own count since boot, in sectors (512 B), which the tracer must account for. */
+  writtenSectors(): Promise<{ written: number; discarded: number }>;
+  /** Writes and discards that the driver has taken and not completed: a read may see them, the tracer has not. */
+  writesInFlight(): Promise<number>;
   close(): Promise<void>;
 }
 

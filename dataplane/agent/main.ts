@@ -21,6 +21,7 @@ import { Replication } from './replication.ts';
 import { AgentStateStore } from './state.ts';
 
 const DEFAULT_PORT = 9443;
+const DAY_MS = 86_400_000;
 
 interface Options {
   name: string;
@@ -31,6 +32,7 @@ interface Options {
   powerOffCommand?: string;
   freezeDeadline: number;
   finalDeadline: number;
+  scrubDays: number;
   traceBufferKb?: number;
   logLevel: LogLevel;
 }
@@ -58,6 +60,12 @@ const program = new Command('farshore-agent')
     "the same for a planned failover's last barrier",
     Number,
     300_000,
+  )
+  .option(
+    '--scrub-days <days>',
+    'all unchanged data is read and compared once in so long; 0: never',
+    Number,
+    7,
   )
   .option('--trace-buffer-kb <kb>', "the kernel's trace buffer, for each CPU", Number)
   .option('--log-level <level>', 'debug, info, warn or error', 'info');
@@ -124,6 +132,7 @@ async function run(
     identities,
     quietLog,
     limits: { deadlineMs: options.freezeDeadline, finalDeadlineMs: options.finalDeadline },
+    scrubPassMs: options.scrubDays > 0 ? options.scrubDays * DAY_MS : Number.POSITIVE_INFINITY,
   });
   try {
     await replication.start();

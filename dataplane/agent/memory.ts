@@ -13,7 +13,7 @@ export interface AgentMemoryDeps {
   log: Logger;
   errors: ErrorList;
   /** What others keep, as it is now. */
-  kept: () => Pick<SavedState, 'held' | 'resync'>;
+  kept: () => Pick<SavedState, 'held' | 'resync' | 'scrub'>;
 }
 
 export class AgentMemory {

@@ -1,6 +1,6 @@
 /**
  * What an agent does, over any number of sessions: resync when tracking has a hole, passes while there is dirt, barriers when the
- * process server asks. One thing at a time; tracking goes on beside it, connected or not.
+ * process server asks, the scrub while there is nothing else. One thing at a time; tracking goes on beside it, connected or not.
  */
 import { BlockDeviceError } from '../../platform/deviceErrors.ts';
 import { errorCode, errorMessage } from '../../platform/errors.ts';
@@ -31,6 +31,7 @@ import { type CaptureDeps, type Loss, MachineCapture } from './machineCapture.ts
 import { AgentMemory } from './memory.ts';
 import type { QuietLog } from './quietLog.ts';
 import { ResyncWork } from './resyncWork.ts';
+import { ScrubWork } from './scrubWork.ts';
 import { type Session, SessionEndedError, type Welcome } from './session.ts';
 import type { AgentStateStore, SavedState } from './state.ts';
 import { type AgentStatus, StatusReport } from './statusReport.ts';
@@ -53,6 +54,8 @@ export interface ReplicationDeps extends Omit<CaptureDeps, 'log'> {
   identities: IdentityStore;
   quietLog: QuietLog;
   limits?: BarrierLimits;
+  /** The scrub reads all clean leaves in so long; by default seven days. Infinity: never. */
+  scrubPassMs?: number;
 }
 
 /** The work at hand must wait: paused, or other disks. Not an error. */
@@ -68,6 +71,7 @@ export class Replication {
   readonly #resync: ResyncWork;
   readonly #held: HeldMachine;
   readonly #barriers: BarrierWork;
+  readonly #scrub: ScrubWork;
   readonly #report: StatusReport;
   readonly #stopping = new AbortController();
   #pumping: Promise<void> | undefined;
@@ -82,12 +86,13 @@ export class Replication {
     const errors = new ErrorList({ clock, changed: () => this.#report.hasten() });
     const capture = new MachineCapture({ ...deps, log });
     const resync = new ResyncWork({ ...deps, log, capture });
+    const scrub = new ScrubWork({ ...deps, log, capture });
     const memory = new AgentMemory({
       ...deps,
       log,
       errors,
       capture,
-      kept: () => ({ held: held.saved, resync: resync.saved }),
+      kept: () => ({ held: held.saved, resync: resync.saved, scrub: scrub.saved }),
     });
     const held = new HeldMachine({
       ...deps,
@@ -109,6 +114,7 @@ export class Replication {
     this.#memory = memory;
     this.#resync = resync;
     this.#held = held;
+    this.#scrub = scrub;
     this.#barriers = new BarrierWork({ ...deps, log, memory, held, errors });
     this.#report = new StatusReport({ clock, capture, memory, resync, held, errors });
   }
@@ -226,6 +232,7 @@ export class Replication {
     if (saved.held !== undefined) await this.#held.adopt(saved.held);
     if (!(await this.#capture.resume(saved.disks, saved.configuration?.disks ?? []))) return;
     if (saved.resync !== undefined) this.#resync.adopt(saved.resync);
+    if (saved.scrub !== undefined) this.#scrub.adopt(saved.scrub);
     this.#log.info({}, 'Tracking goes on where the last agent left it');
   }
 
@@ -297,7 +304,7 @@ export class Replication {
     } else if (this.#resync.isUnderWay) await this.#runResync(session);
     else if (this.#barriers.isAskedFor) await this.#runBarrier(tracking, session);
     else if (this.#passIsDue(tracking)) await this.#runPass(session);
-    else await this.#bell.wait(IDLE_MS);
+    else await this.#idle(tracking, session);
   }
 
   #mayNotWork(): boolean {
@@ -356,6 +363,12 @@ export class Replication {
     });
     await this.#memory.save();
     await this.#report.say(session);
+  }
+
+  async #idle(tracking: Tracking, session: Session): Promise<void> {
+    const waitMs = this.#scrub.waitMs(tracking);
+    if (waitMs > 0) await this.#bell.wait(Math.min(IDLE_MS, waitMs));
+    else await this.#scrub.step(tracking, session, this.#bell.signal);
   }
 
   #passIsDue(tracking: Tracking): boolean {

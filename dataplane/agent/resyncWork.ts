@@ -18,6 +18,7 @@ export interface ResyncWorkDeps {
 export class ResyncWork {
   readonly #deps: ResyncWorkDeps;
   #resync: Resync | undefined;
+  #cause: Loss | undefined;
   #last: EndedResync | undefined;
 
   constructor(deps: ResyncWorkDeps) {
@@ -32,6 +33,11 @@ export class ResyncWork {
   get aboutToBegin(): Loss | undefined {
     if (this.#resync?.progress.beginLsn !== 0n) return undefined;
     return { reason: this.#resync.progress.reason, detail: 'a resync was about to begin' };
+  }
+
+  /** Why the one under way began, when this agent began it. */
+  get cause(): Loss | undefined {
+    return this.#resync === undefined ? undefined : this.#cause;
   }
 
   /** The newest that ended since the agent started. */
@@ -91,6 +97,7 @@ export class ResyncWork {
         bytesSent: 0,
       },
     });
+    this.#cause = loss;
     log.info({ ...loss }, 'A resync begins');
   }
 
@@ -100,9 +107,7 @@ export class ResyncWork {
     if (resync === undefined) return;
     const { clock, capture, machine, log } = this.#deps;
     machine.giveWay(true);
-    await resync
-      .run({ sink: session, clock, checkpoint })
-      .finally(() => machine.giveWay(false));
+    await resync.run({ sink: session, clock, checkpoint }).finally(() => machine.giveWay(false));
     const { reason, bytesTotal, bytesSent, startedMs } = resync.report(clock);
     this.#resync = undefined;
     capture.clearReadErrors();

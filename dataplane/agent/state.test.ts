@@ -8,6 +8,7 @@ const state: SavedState = {
   cacheId: 'cache',
   acknowledgedBarrierLsn: 2n ** 60n,
   resync: { reason: 'Manual', startedMs: 5, beginLsn: 7n, bytesSent: 9, cursors: [[0, 100]] },
+  scrub: { startedMs: 6, disk: 3, leaf: 32, leavesCompared: 16, leavesPassedOver: 16 },
   disks: [
     {
       index: 3,

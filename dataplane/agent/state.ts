@@ -67,6 +67,16 @@ export const savedStateSchema = z.object({
       cursors: z.array(z.tuple([size, size])),
     })
     .optional(),
+  /** Where the scrub is (capture/scrub.ts). */
+  scrub: z
+    .object({
+      startedMs: size,
+      disk: size,
+      leaf: size,
+      leavesCompared: size,
+      leavesPassedOver: size,
+    })
+    .optional(),
   /** A planned failover's last barrier is taken: these filesystems are frozen, and stay so. */
   held: z
     .object({

@@ -3,7 +3,7 @@ import type { Clock } from '../../platform/ports.ts';
 import { FrameType, type Message } from '../wire/messages.ts';
 import type { ErrorList } from './errorList.ts';
 import type { HeldMachine } from './heldMachine.ts';
-import type { MachineCapture } from './machineCapture.ts';
+import type { Loss, MachineCapture } from './machineCapture.ts';
 import type { AgentMemory } from './memory.ts';
 import type { ResyncWork } from './resyncWork.ts';
 import type { Session } from './session.ts';
@@ -62,7 +62,6 @@ export class StatusReport {
     const progress = resync.report();
     const final = held.claim;
     const sinceMs = clock.now();
-    const { loss } = capture;
     return {
       capturedLsn: memory.capturedLsn,
       disks: capture.reports(),
@@ -70,14 +69,20 @@ export class StatusReport {
       errors: [
         ...errors.all,
         ...capture.errors.map((error) => ({ ...error, sinceMs })),
-        ...(loss === undefined || loss.reason === 'Initial'
-          ? []
-          : [{ code: loss.reason, message: loss.detail, sinceMs }]),
+        ...this.#losses().map(({ reason, detail }) => ({ code: reason, message: detail, sinceMs })),
       ].slice(0, ERRORS_MAX),
       ...(progress === undefined ? {} : { resync: progress }),
       ...(resync.last === undefined ? {} : { lastResync: resync.last }),
       ...(memory.resyncToken === undefined ? {} : { resyncToken: memory.resyncToken }),
       ...(final === undefined ? {} : { final }),
     };
+  }
+
+  /** Lost tracking stays an error until its resync has ended: what was lost, and where, should be looked at. */
+  #losses(): Loss[] {
+    const { capture, resync } = this.#deps;
+    const { loss } = capture;
+    if (loss !== undefined) return loss.reason === 'Initial' ? [] : [loss];
+    return resync.cause?.reason === 'TrackingLost' ? [resync.cause] : [];
   }
 }

@@ -36,6 +36,13 @@ export class Dirt {
     return this.#sent.size + this.#sentBefore.size;
   }
 
+  /** All that is known to have been written to the leaf is in the vault, behind a barrier. */
+  isClean(leaf: number): boolean {
+    return [this.dirty, this.#onItsWay, this.#sent, this.#sentBefore].every(
+      (blocks) => blocks.mask(leaf) === 0,
+    );
+  }
+
   /** Off the dirty set, before it is read: what is written from here on makes it dirty again. */
   take(leaf: number, mask: number): void {
     this.dirty.remove(leaf, mask);

@@ -19,12 +19,18 @@ export class ReadThrottle {
   }
 
   async time<T>(read: () => Promise<T>): Promise<T> {
+    const { result, pauseMs } = await this.measure(read);
+    if (pauseMs > 0) await this.#clock.sleep(pauseMs);
+    return result;
+  }
+
+  /** For who pauses by himself: for `pauseMs`, which is 0 while the disk is as fast as ever. */
+  async measure<T>(read: () => Promise<T>): Promise<{ result: T; pauseMs: number }> {
     const started = this.#clock.monotonic();
     const result = await read();
     const took = this.#clock.monotonic() - started;
     this.#normal = Math.min(took, (this.#normal ?? took) * DRIFT + 0.01);
-    if (took > SLOW_MIN_MS && took > this.#normal * SLOW_FACTOR)
-      await this.#clock.sleep(Math.min(took, PAUSE_MAX_MS));
-    return result;
+    const isSlow = took > SLOW_MIN_MS && took > this.#normal * SLOW_FACTOR;
+    return { result, pauseMs: isSlow ? Math.min(took, PAUSE_MAX_MS) : 0 };
   }
 }

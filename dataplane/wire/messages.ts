@@ -12,6 +12,7 @@
  *               Data for a disk that was not reported, or past its end, ends the session with Refused DataInvalid.
  *   data        A Data…  (as far as P's Credit allows)          P Uploaded{lsn} when segments are durable in the vault
  *   resync      A Data[ResyncBegin] · (A Ask → P Answer → A Data)… · A Data[ResyncEnd]
+ *   scrub       A Ask → P Answer, about leaves that A takes for unchanged
  *   barrier     P BarrierPrepare → A BarrierReady → P BarrierFreeze{timeMs} → A Data… Barrier → P BarrierAcknowledged
  *               (A BarrierVoided instead, at any time after Prepare)
  *   always      A AgentStatus and P Heartbeat every 5 s; silence for 30 s ends the session

@@ -73,11 +73,17 @@ class LinuxBlockDevice implements BlockDevice {
     return new Uint8Array(memory.buffer, 0, size);
   }
 
-  async writtenSectors(): Promise<{ written: number; discarded: number; inFlight: number }> {
-    const fields = (attribute(this.#name, 'stat') ?? '').split(/\s+/).map(Number);
-    const [, , , , , , written, , inFlight, , , , , discarded] = fields;
-    if (written === undefined || inFlight === undefined) throw this.#vanished();
-    return { written, discarded: discarded ?? 0, inFlight };
+  async writtenSectors(): Promise<{ written: number; discarded: number }> {
+    const fields = numbersOf(attribute(this.#name, 'stat'));
+    const [, , , , , , written, , , , , , , discarded] = fields;
+    if (written === undefined) throw this.#vanished();
+    return { written, discarded: discarded ?? 0 };
+  }
+
+  async writesInFlight(): Promise<number> {
+    const [, writes] = numbersOf(attribute(this.#name, 'inflight'));
+    if (writes === undefined) throw this.#vanished();
+    return writes;
   }
 
   async close(): Promise<void> {
@@ -92,4 +98,8 @@ class LinuxBlockDevice implements BlockDevice {
       { cause },
     );
   }
+}
+
+function numbersOf(line: string | undefined): number[] {
+  return (line ?? '').trim().split(/\s+/).map(Number);
 }

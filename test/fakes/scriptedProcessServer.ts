@@ -1,7 +1,7 @@
 /** A process server's side of one session, without journal or vault: takes whatever comes, and uploads when told. */
 import { RecordKind } from '../../dataplane/journal/record.ts';
 import { Connection, framesFrom } from '../../dataplane/wire/connection.ts';
-import type { Received } from '../../dataplane/wire/encoder.ts';
+import type { Ask, Received } from '../../dataplane/wire/encoder.ts';
 import {
   AnswerCode,
   type Configuration,
@@ -9,6 +9,7 @@ import {
   type Message,
 } from '../../dataplane/wire/messages.ts';
 import type { Channel, Clock } from '../../platform/ports.ts';
+import type { LeafKnowledge } from './leafKnowledge.ts';
 
 export type AgentStatus = Message<typeof FrameType.AgentStatus>;
 
@@ -18,6 +19,9 @@ export interface ServerMemory {
   uploadedBarrierLsn: bigint;
   resyncRequired: boolean;
   resync?: Message<typeof FrameType.Welcome>['resync'];
+  cacheId?: string;
+  /** Without it every leaf differs from what is known. */
+  knowledge?: LeafKnowledge;
 }
 
 export class ScriptedProcessServer {
@@ -26,7 +30,7 @@ export class ScriptedProcessServer {
   readonly voided: string[] = [];
   /** LSNs of ResyncBegin records. */
   readonly resyncs: bigint[] = [];
-  asks = 0;
+  readonly questions: Ask[] = [];
   answers = true;
   readonly memory: ServerMemory;
   readonly #connection: Connection;
@@ -35,6 +39,10 @@ export class ScriptedProcessServer {
   constructor(options: { channel: Channel; clock: Clock; memory: ServerMemory }) {
     this.memory = options.memory;
     this.#connection = new Connection({ ...options, accepts: framesFrom.agent });
+  }
+
+  get asks(): number {
+    return this.questions.length;
   }
 
   get final(): AgentStatus['final'] {
@@ -55,7 +63,7 @@ export class ScriptedProcessServer {
     return {
       protocol: 1,
       writerEpoch: 1,
-      cacheId: 'ca'.repeat(16),
+      cacheId: this.memory.cacheId ?? 'ca'.repeat(16),
       journaledLsn,
       uploadedLsn: uploadedBarrierLsn,
       lastBarrierLsn: uploadedBarrierLsn,
@@ -83,6 +91,7 @@ export class ScriptedProcessServer {
   async upload(): Promise<void> {
     const barrierLsn = this.barriers.at(-1) ?? this.memory.uploadedBarrierLsn;
     this.memory.uploadedBarrierLsn = barrierLsn;
+    this.memory.knowledge?.uploaded();
     await this.#connection.send(FrameType.Uploaded, { uploadedLsn: barrierLsn, barrierLsn });
   }
 
@@ -96,20 +105,24 @@ export class ScriptedProcessServer {
         const { firstLsn, count, records } = received.data;
         this.memory.journaledLsn = firstLsn + BigInt(count) - 1n;
         this.memory.resyncRequired = false;
+        this.memory.knowledge?.take(records);
         if (records[0] === RecordKind.ResyncBegin) this.resyncs.push(firstLsn);
         await this.#connection.send(FrameType.Credit, { bytes: 12 + records.length });
         return;
       }
       case FrameType.Ask: {
-        this.asks += 1;
+        const { ask } = received;
+        this.questions.push(ask);
         if (!this.answers) return;
-        const codes = new Uint8Array(received.ask.hashes.length / 32);
-        codes.fill(AnswerCode.Differs);
-        await this.#connection.sendAnswer({ askId: received.ask.askId, codes });
+        const codes =
+          (await this.memory.knowledge?.ask(ask)) ??
+          new Uint8Array(ask.hashes.length / 32).fill(AnswerCode.Differs);
+        await this.#connection.sendAnswer({ askId: ask.askId, codes });
         return;
       }
       case FrameType.AgentStatus:
         this.statuses.push(received.message);
+        await this.#connection.send(FrameType.Heartbeat, { timeMs: 1 });
         return;
       case FrameType.BarrierReady:
         await this.#connection.send(FrameType.BarrierFreeze, {
@@ -121,6 +134,7 @@ export class ScriptedProcessServer {
         const { id, lsn } = received.message;
         this.barriers.push(lsn);
         this.memory.journaledLsn = lsn;
+        this.memory.knowledge?.barrier();
         await this.#connection.send(FrameType.BarrierAcknowledged, { id, lsn });
         return;
       }

@@ -26,6 +26,7 @@ export class FakeDisk implements BlockDevice {
   readError: Error | undefined;
   /** Called before each read; may write. */
   beforeRead: () => void = () => undefined;
+  #inFlight = 0;
 
   constructor(options: { path?: string; sizeBytes: number; devT?: number }) {
     this.path = options.path ?? '/dev/fake';
@@ -39,6 +40,25 @@ export class FakeDisk implements BlockDevice {
 
   write(offset: number, length: number, value: number, kind: WriteEvent['kind'] = 'write'): void {
     this.bytes.fill(value, offset, offset + length);
+    this.#complete(offset, length, kind);
+  }
+
+  /** A write that reads see at once; the kernel knows that it is done when the returned function is called. */
+  beginWrite(offset: number, length: number, value: number): () => void {
+    this.bytes.fill(value, offset, offset + length);
+    this.#inFlight += 1;
+    return () => {
+      this.#inFlight -= 1;
+      this.#complete(offset, length, 'write');
+    };
+  }
+
+  /** Neither traced nor counted. */
+  writeUnseen(offset: number, length: number, value: number): void {
+    this.bytes.fill(value, offset, offset + length);
+  }
+
+  #complete(offset: number, length: number, kind: WriteEvent['kind']): void {
     this.counted += length / SECTOR;
     if (this.blind) return;
     const { devT } = this.identityNow;
@@ -63,7 +83,11 @@ export class FakeDisk implements BlockDevice {
   }
 
   async writtenSectors() {
-    return { written: this.counted, discarded: 0, inFlight: 0 };
+    return { written: this.counted, discarded: 0 };
+  }
+
+  async writesInFlight(): Promise<number> {
+    return this.#inFlight;
   }
 
   async close(): Promise<void> {}

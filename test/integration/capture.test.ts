@@ -194,6 +194,58 @@ describe('lost tracking is never silence', () => {
   });
 });
 
+describe('the scrub', () => {
+  test('finds a write that went past the block layer, which neither the trace nor the sectors show', async () => {
+    const made = newRig();
+    const { device, image } = machine.disk('behind', 48 * MIB + 4096);
+    sh(`dd if=/dev/urandom of=${device} bs=1M count=20 seek=7 oflag=direct status=none`);
+    await made.open([device]);
+    await made.resync({ assumeZero: true });
+    await made.barrier();
+    expect(await made.scrub()).toMatchObject({ leavesCompared: 769, leavesPassedOver: 0 });
+    sh(`dd if=/dev/urandom of=${image} bs=512 seek=50000 count=1 conv=notrunc,fsync status=none`);
+    const { uncertainSectors } = await made.tracking.settle({ patienceMs: 3_000 });
+    expect({ uncertainSectors, dirtyBytes: made.tracking.dirtyBytes }).toEqual({
+      uncertainSectors: 0,
+      dirtyBytes: 0,
+    });
+    await made.barrier();
+    await expect(made.scrub()).rejects.toMatchObject({
+      code: 'TrackingLost',
+      message: expect.stringContaining(
+        `leaf 390 of ${device} (disk 0, bytes 25559040 to 25624575)`,
+      ),
+    });
+    const mended = await made.resync({ assumeZero: false });
+    expect(mended.progress.bytesSent).toBeGreaterThan(0);
+    const [snapshot = ''] = await barrierWithSnapshot(made, [device]);
+    expectSame(made, device, snapshot);
+  });
+
+  test('takes no write of a busy machine for a lost one', async () => {
+    const made = newRig();
+    const { device } = machine.disk('busy', 96 * MIB);
+    const mount = machine.mount(device, { mountOptions: 'discard' });
+    await made.open([device]);
+    await made.resync({ assumeZero: true });
+    machine.run(
+      `fio --thread --name=w --directory=${mount} --size=48m --rw=randwrite --bs=4k --ioengine=psync --direct=1 --time_based --runtime=100 --rate_iops=300`,
+    );
+    machine.run(
+      `i=0; while :; do i=$((i+1)); cp /bin/bash ${mount}/f$((i%3)); sync ${mount}/f$((i%3)); rm -f ${mount}/f$(((i+1)%3)); sleep 0.05; done`,
+    );
+    const asked = made.sink.leavesAsked;
+    for (let round = 0; round < 6; round += 1) {
+      // What was sent before the first is known to be in the vault after the second.
+      await made.barrier();
+      await made.barrier();
+      const until = performance.now() + 1_500;
+      while (performance.now() < until) await made.scrub(() => performance.now() >= until);
+    }
+    expect(made.sink.leavesAsked - asked).toBeGreaterThan(1_536);
+  });
+});
+
 describe('a barrier that says nothing is void', () => {
   test('when something writes past the frozen filesystem', async () => {
     const made = newRig();

@@ -8,6 +8,7 @@ import {
 import { CapturedDisk } from '../../../dataplane/capture/disk.ts';
 import { ReadRate } from '../../../dataplane/capture/frozenRead.ts';
 import { Resync } from '../../../dataplane/capture/resync.ts';
+import { RECHECK_MS, Scrub, type ScrubProgress } from '../../../dataplane/capture/scrub.ts';
 import { Tracking } from '../../../dataplane/capture/tracking.ts';
 import { linuxBlockDevices } from '../../../platform/linux/blockDevice.ts';
 import { LinuxFreezer } from '../../../platform/linux/freezer.ts';
@@ -29,6 +30,7 @@ export class Rig {
   tracking!: Tracking;
   readonly #machine: LoopMachine;
   readonly #readRate = new ReadRate(clock);
+  #scrub: Scrub | undefined;
   #pumping = false;
   #pump: Promise<void> = Promise.resolve();
   pumpError: unknown;
@@ -78,7 +80,20 @@ export class Rig {
     return resync;
   }
 
-  /** A barrier; `whileFrozen` runs after everything was read and before the thaw. */
+  /** Looks at leaves until `enough`, and at the end of the disks at the latest. */
+  async scrub(enough: () => boolean = () => false): Promise<Readonly<ScrubProgress>> {
+    const { tracking, sink } = this;
+    this.#scrub ??= new Scrub({ tracking, clock, log: silentLogger });
+    const { signal } = new AbortController();
+    while (!enough()) {
+      const { outcome, ended } = await this.#scrub.step({ sink, signal });
+      if (ended !== undefined) return ended;
+      if (outcome === 'Again') await clock.sleep(RECHECK_MS);
+    }
+    return this.#scrub.progress;
+  }
+
+  /** A barrier, which the vault then has; `whileFrozen` runs after everything was read and before the thaw. */
   async barrier(
     options: Partial<BarrierRequest> & {
       whileFrozen?: () => Promise<void> | void;
@@ -97,13 +112,17 @@ export class Rig {
       log: silentLogger,
       ready: async () => undefined,
       deliver: async () => {
+        const lsn = this.sink.nextLsn;
         this.sink.nextLsn += 1n;
-        return this.sink.nextLsn - 1n;
+        for (const { dirt } of this.tracking.disks) dirt.barrierSent(lsn);
+        return lsn;
       },
       uploaded: async () => undefined,
       frozen: () => undefined,
     };
-    return await runBarrier({ consistency: 'Crash', final: false, ...request }, deps);
+    const made = await runBarrier({ consistency: 'Crash', final: false, ...request }, deps);
+    for (const { dirt } of this.tracking.disks) dirt.barrierUploaded(made.lsn);
+    return made;
   }
 
   async close(): Promise<void> {
