@@ -162,6 +162,18 @@ describe('the scrub', () => {
   });
 });
 
+test('a disk without a leaf keeps the scrub from no other, and from nothing when it is alone', async () => {
+  world = await ScrubWorld.create([4, 0, 4]);
+  expect(await world.pass()).toMatchObject({ leavesCompared: 8 });
+  expect(await world.pass()).toMatchObject({ leavesCompared: 8 });
+  world = await ScrubWorld.create([0]);
+  const { signal } = new AbortController();
+  expect(await world.scrub.step({ sink: world.sink, signal })).toEqual({
+    outcome: 'Done',
+    pauseMs: 0,
+  });
+});
+
 describe('what is more urgent', () => {
   test('ends a step while the answer is outstanding, and no second question is asked before it came', async () => {
     const answers: (() => void)[] = [];

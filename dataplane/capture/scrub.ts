@@ -81,6 +81,7 @@ export class WrittenUnseenError extends TrackingLostError {
 
 export class Scrub {
   readonly #tracking: Tracking;
+  readonly #disks: readonly CapturedDisk[];
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #throttles = new Map<CapturedDisk, ReadThrottle>();
@@ -99,6 +100,7 @@ export class Scrub {
     progress?: ScrubProgress;
   }) {
     this.#tracking = options.tracking;
+    this.#disks = options.tracking.disks.filter(({ leafCount }) => leafCount > 0);
     this.#clock = options.clock;
     this.#log = options.log;
     this.#progress = options.progress ?? this.#beginning();
@@ -113,6 +115,7 @@ export class Scrub {
     if (this.#isAnswerOutstanding || deps.signal.aborted)
       return { outcome: 'Interrupted', pauseMs: 0 };
     const group = this.#group();
+    if (group === undefined) return { outcome: 'Done', pauseMs: 0 };
     const clean = leavesOf(group).filter((leaf) => group.disk.dirt.isClean(leaf));
     if (clean.length === 0) return { outcome: 'Done', pauseMs: 0, ...this.#pass(group, 0) };
     const read = await this.#read(group);
@@ -126,16 +129,17 @@ export class Scrub {
     return { outcome: 'Done', pauseMs, ...this.#pass(group, clean.length - differing.length) };
   }
 
-  #group(): Group {
-    const { disks } = this.#tracking;
+  #group(): Group | undefined {
     const { disk: index, leaf } = this.#progress;
-    const disk = disks.find((one) => one.index === index && leaf < one.leafCount);
+    let disk = this.#disks.find((one) => one.index === index && leaf < one.leafCount);
     if (disk === undefined) {
       // The disks are others than those that a former agent was at.
       this.#progress = this.#beginning();
-      return this.#group();
+      [disk] = this.#disks;
     }
-    return { disk, firstLeaf: leaf, leafCount: Math.min(RUN_LEAVES, disk.leafCount - leaf) };
+    if (disk === undefined) return undefined;
+    const firstLeaf = this.#progress.leaf;
+    return { disk, firstLeaf, leafCount: Math.min(RUN_LEAVES, disk.leafCount - firstLeaf) };
   }
 
   /** undefined: it can't be read, which is no matter of ours as long as nobody writes there. */
@@ -219,7 +223,6 @@ export class Scrub {
   /** Goes on behind the group. */
   #pass(group: Group, leavesCompared: number): { ended?: ScrubProgress } {
     const { disk, firstLeaf, leafCount } = group;
-    const { disks } = this.#tracking;
     const progress = {
       ...this.#progress,
       leaf: firstLeaf + leafCount,
@@ -229,7 +232,7 @@ export class Scrub {
     this.#suspects = new Map();
     this.#progress = progress;
     if (progress.leaf < disk.leafCount) return {};
-    const next = disks[disks.indexOf(disk) + 1];
+    const next = this.#disks[this.#disks.indexOf(disk) + 1];
     if (next !== undefined) {
       this.#progress = { ...progress, disk: next.index, leaf: 0 };
       return {};
@@ -241,7 +244,7 @@ export class Scrub {
   #beginning(): ScrubProgress {
     return {
       startedMs: this.#clock.now(),
-      disk: this.#tracking.disks[0]?.index ?? 0,
+      disk: this.#disks[0]?.index ?? 0,
       leaf: 0,
       leavesCompared: 0,
       leavesPassedOver: 0,

@@ -56,16 +56,15 @@ export class ScrubWorld {
       (leaves, index) =>
         new FakeDisk({
           path: `/dev/fake${index}`,
-          sizeBytes: leaves * LEAF_SIZE - CUT,
+          sizeBytes: Math.max(0, leaves * LEAF_SIZE - CUT),
           devT: index + 1,
         }),
     );
     const disks: CapturedDisk[] = [];
     for (const [index, device] of devices.entries())
       disks.push(new CapturedDisk({ index, device, identity: await device.identity() }));
-    const knowledge = await LeafKnowledge.open(
-      disks.map(({ index, identity }) => ({ index, sizeBytes: identity.sizeBytes })),
-    );
+    const sizes = disks.map(({ index, identity }) => ({ index, sizeBytes: identity.sizeBytes }));
+    const knowledge = await LeafKnowledge.open(sizes.filter(({ sizeBytes }) => sizeBytes > 0));
     const world = new ScrubWorld(devices, disks, knowledge);
     // Every other leaf; the others are zero and were never sent.
     for (const device of devices)
