@@ -3,7 +3,8 @@
  *
  * Kept whatever their age: the newest point, the newest app-consistent one, and pinned ones. A recovery pins first and reads the point
  * afterwards; we look for a pin once more when the document is gone, and put it back then. Snapshots of a point that was half removed
- * are cleared when the replica is opened next (replicaPoint.ts).
+ * are cleared when the replica is opened next (replicaPoint.ts). A document that can't be read stays, and holds up no other: it does not
+ * say how old its point is.
  */
 import type { Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
 import {
@@ -13,7 +14,7 @@ import {
   pointDocumentSchema,
 } from '../../vault/documents.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import { listPoints, readPoint } from './points.ts';
+import { listPoints, newestAmong, usablePoint } from './points.ts';
 
 export interface RetentionDeps {
   objects: ObjectStore;
@@ -32,26 +33,27 @@ export interface RetentionOptions {
 
 /** Returns the LSNs that were retired, oldest first. Safe to repeat and to run twice at the same time. */
 export async function retirePoints(deps: RetentionDeps, options: RetentionOptions): Promise<Lsn[]> {
+  const { objects } = deps;
   const { machineId } = options;
-  const index = await listPoints(deps.objects, machineId);
-  const newestLsn = index.lsns.at(-1);
-  const newest =
-    newestLsn === undefined
-      ? undefined
-      : await readPoint(deps.objects, { machineId, lsn: newestLsn });
+  const index = await listPoints(objects, machineId);
+  const newest = await newestAmong(objects, { machineId, lsns: index.lsns });
   if (newest === undefined) return [];
   const olderThanMs = Math.min(options.nowMs, newest.timeMs) - options.retentionMs;
   const retired: Lsn[] = [];
-  let newestApp: Lsn | undefined;
-  for (const lsn of index.lsns.slice(0, -1)) {
-    if (retired.length >= options.limit) break;
+  let newestApp: PointDocument | undefined;
+  for (const lsn of index.lsns) {
+    if (retired.length >= options.limit || lsn >= newest.lsn) break;
     if (index.pinned.has(lsn)) continue;
-    const point = await readPoint(deps.objects, { machineId, lsn });
+    const point = await usablePoint(objects, { machineId, lsn });
     if (point === undefined) continue;
     if (point.timeMs >= olderThanMs) break;
     if (point.consistency === 'App') {
-      newestApp ??= await newestAppLsn(deps.objects, machineId, index.lsns);
-      if (newestApp === lsn) continue;
+      newestApp ??= await newestAmong(
+        objects,
+        { machineId, lsns: index.lsns },
+        ({ consistency }) => consistency === 'App',
+      );
+      if (newestApp?.lsn === lsn) continue;
     }
     if (await retirePoint(deps, point)) retired.push(lsn);
   }
@@ -70,14 +72,4 @@ async function retirePoint(deps: RetentionDeps, point: PointDocument): Promise<b
     for (const blob of [replica, leaves]) await deps.pages.removeSnapshot(blob.key, blob.snapshot);
   deps.logger.info({ machineId, lsn: lsn.toString() }, 'retired a recovery point');
   return true;
-}
-
-async function newestAppLsn(
-  objects: ObjectStore,
-  machineId: string,
-  lsns: readonly Lsn[],
-): Promise<Lsn | undefined> {
-  for (const lsn of lsns.toReversed())
-    if ((await readPoint(objects, { machineId, lsn }))?.consistency === 'App') return lsn;
-  return undefined;
 }

@@ -91,6 +91,20 @@ test('the newest point, and the newest of a kind', async () => {
   });
 });
 
+test('the newest point is found, also when all that were listed are retired before they are read', async () => {
+  await makePoints(2);
+  const { objects } = deps;
+  const stored = await objects.get(vaultLayout.point(machineId, 20n));
+  await objects.remove(vaultLayout.point(machineId, 20n));
+  objects.interleave = async (operation) => {
+    if (operation !== 'get') return;
+    objects.interleave = undefined;
+    await objects.put(vaultLayout.point(machineId, 20n), stored?.body ?? new Uint8Array());
+    await objects.remove(vaultLayout.point(machineId, 10n));
+  };
+  expect(await newestPoint(objects, machineId)).toMatchObject({ lsn: 20n });
+});
+
 test('the newest point at or before any time, whatever is retired while it is looked for', async () => {
   await makePoints(9);
   for (let time = 0; time <= 10_000; time += 500) {

@@ -48,7 +48,7 @@ export async function readPoint(
 }
 
 /** Likewise, but one that can't be read is none: a damaged document must not stand before the points that are whole. */
-async function usablePoint(
+export async function usablePoint(
   objects: ObjectStore,
   at: { machineId: string; lsn: Lsn },
 ): Promise<PointDocument | undefined> {
@@ -134,8 +134,29 @@ async function newestWhere(
   machineId: string,
   accept: (point: PointDocument) => boolean,
 ): Promise<PointDocument | undefined> {
-  const { lsns } = await listPoints(objects, machineId);
-  for (const lsn of lsns.reverse()) {
+  let read = 0;
+  const counted = (point: PointDocument) => {
+    read += 1;
+    return accept(point);
+  };
+  for (let before: Lsn | undefined; ; ) {
+    const { lsns } = await listPoints(objects, machineId);
+    if (lsns.at(-1) === before) return undefined;
+    const found = await newestAmong(objects, { machineId, lsns }, counted);
+    // None of those listed could be read: they may be retired by now, because a newer one came.
+    if (found !== undefined || read > 0) return found;
+    before = lsns.at(-1);
+  }
+}
+
+/** The newest that is accepted, of points listed already. */
+export async function newestAmong(
+  objects: ObjectStore,
+  points: { machineId: string; lsns: readonly Lsn[] },
+  accept: (point: PointDocument) => boolean = () => true,
+): Promise<PointDocument | undefined> {
+  const { machineId, lsns } = points;
+  for (const lsn of lsns.toReversed()) {
     const point = await usablePoint(objects, { machineId, lsn });
     if (point !== undefined && accept(point)) return point;
   }
