@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { RecoverySite } from '../test/fixtures/recoverySite.ts';
+import { vaultLayout } from '../vault/layout.ts';
 
 describe('a failover', () => {
   test('unplanned, to the latest point: the disks equal the source at its last barrier', async () => {
@@ -24,6 +25,27 @@ describe('a failover', () => {
     const timeMs = (site.machine.barriers[1]?.timeMs ?? 0) + 10_000;
     await site.run({ type: 'Test', recoveryPoint: { type: 'Time', timeMs } });
     site.expectDisksOf(1);
+  });
+
+  test('whose point is retired before it can be pinned takes another one, and leaves no pin behind', async () => {
+    const site = await RecoverySite.make();
+    for (let round = 0; round < 2; round++) {
+      site.machine.scribble();
+      await site.machine.barrier();
+      await site.clock.advance(60_000);
+    }
+    const { machineId, barriers } = site.machine;
+    const lost = barriers[1]?.lsn ?? 0n;
+    site.objects.interleave = async (operation, key) => {
+      if (operation !== 'putIfAbsent' || key !== vaultLayout.pointPin(machineId, lost)) return;
+      site.objects.interleave = undefined;
+      await site.objects.remove(vaultLayout.point(machineId, lost));
+    };
+    await site.run({ type: 'Test' });
+    expect(site.objects.interleave).toBeUndefined();
+    site.expectDisksOf(0);
+    await site.finish('CleanedUp');
+    site.expectNothingLeft();
   });
 
   test('of a name that is no recovery point: refused before the journal is sealed', async () => {

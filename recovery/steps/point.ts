@@ -1,6 +1,7 @@
 /** From a journal and a wish to a recovery point: apply what is needed, choose, and hold on to it. */
 import { ChainError } from '../../dataplane/journal/chain.ts';
 import {
+  listPoints,
   lsnOfPointName,
   newestPoint,
   newestPointAtOrBefore,
@@ -148,11 +149,20 @@ function refuseLoss(document: FailoverDocument, chosen: PointDocument): void {
   );
 }
 
-/** Lets retention have the point again. */
+/**
+ * Lets retention have the point again, and any other that this failover pinned: a runner that died between pinning and writing it down
+ * leaves a pin of a point that its successor did not choose.
+ */
 export async function unpinPoint({ deps, entry }: StepContext): Promise<void> {
-  const { point, request } = entry.document;
-  if (point !== undefined)
-    await deps.objects.remove(vaultLayout.pointPin(request.machineId, point.lsn));
+  const { name, request } = entry.document;
+  const { machineId } = request;
+  const { pinned } = await listPoints(deps.objects, machineId);
+  for (const lsn of pinned) {
+    const key = vaultLayout.pointPin(machineId, lsn);
+    const pin = await deps.objects.get(key);
+    if (pin === undefined || new TextDecoder().decode(pin.body) !== name) continue;
+    await deps.objects.remove(key, { etag: pin.etag });
+  }
 }
 
 /** Fatal when there can be no such point; asked before anything is touched. */
