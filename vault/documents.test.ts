@@ -15,6 +15,7 @@ import {
   recoveryCheckSchema,
   replicaStateSchema,
   signedSchema,
+  trimMarkSchema,
   VaultDocumentError,
   vaultDocumentSchema,
 } from './documents.ts';
@@ -32,6 +33,7 @@ const schemas: Record<string, z.ZodType> = {
   catalogDocumentSchema,
   pointDocumentSchema,
   replicaStateSchema,
+  trimMarkSchema,
 };
 
 const hash = '0f'.repeat(32);

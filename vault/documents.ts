@@ -408,6 +408,19 @@ export const catalogDocumentSchema = z.object({
 });
 export type CatalogDocument = z.infer<typeof catalogDocumentSchema>;
 
+// ------------------------------------------------------------------------------------------------------------- journal/
+
+/**
+ * journal/<machineId>/trim.json: where the journal begins; compare-and-set, and it only rises. It rises before the first segment below
+ * it is removed, and whatever lies below it counts for nothing, also what a writer that slept for long puts there later.
+ */
+export const trimMarkSchema = z.object({
+  machineId: machineIdSchema,
+  /** The lowest segment that is kept. */
+  firstSeq: z.number().int().positive(),
+});
+export type TrimMark = z.infer<typeof trimMarkSchema>;
+
 // -------------------------------------------------------------------------------------------------------------- points/
 
 /** points/<machineId>/<lsn, 20 digits>.json, put if absent: a recovery point that may be offered. */

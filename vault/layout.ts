@@ -31,6 +31,7 @@ export const vaultLayout = {
   catalogPrefix: 'catalog/',
   segment: (machineId: string, sequence: number) =>
     `journal/${machineId}/${String(sequence).padStart(SEQUENCE_DIGITS, '0')}.seg`,
+  trimMark: (machineId: string) => `journal/${machineId}/trim.json`,
   journalPrefix: (machineId: string) => `journal/${machineId}/`,
   replica: (machineId: string, disk: string) => `replicas/${machineId}/${disk}.vhd`,
   /** 32 bytes for each leaf of the replica beside it; see docs/design/0002. */

@@ -2,13 +2,18 @@
  * The two segments that change who may write a journal: a Claim begins a writer epoch, a Seal ends the line until the next one.
  */
 import type { Clock, ObjectStore, Random } from '../../platform/ports.ts';
-import { vaultLayout } from '../../vault/layout.ts';
-import { CHAIN_START, Chain, ChainError, type ChainPosition, positionOf } from './chain.ts';
+import {
+  CHAIN_START,
+  Chain,
+  ChainError,
+  type ChainPosition,
+  readSegmentEnd,
+  type SegmentEnd,
+} from './chain.ts';
 import type { Fenced } from './machineJournal.ts';
 import { SEGMENT_CHUNK_SIZE, type SegmentHeader, type SegmentSide } from './segment.ts';
 import type { SegmentCodec } from './segmentCodec.ts';
 import { commitSegment } from './segmentCommit.ts';
-import { fetchSegment } from './segmentReader.ts';
 import { encodeSegment } from './segmentWriter.ts';
 
 export interface ClaimDeps {
@@ -66,18 +71,18 @@ export async function claimJournal(
 async function beforeOwnClaims(
   deps: ClaimDeps,
   request: ClaimRequest,
-  newest: { position: ChainPosition; header: SegmentHeader },
+  newest: SegmentEnd,
 ): Promise<ChainPosition | undefined> {
+  const { machineId } = request;
   let { position, header } = newest;
   while (header.kind === 'Claim' && header.writerEpoch === request.writerEpoch) {
-    const name = vaultLayout.segment(request.machineId, position.seq - 1);
-    const reader =
-      position.seq === 0 ? undefined : await fetchSegment(deps.objects, name, signalOf(request));
-    if (reader === undefined) return undefined;
-    const { header: earlier } = reader;
-    if ((await reader.digest()) !== header.previousDigest) return undefined;
-    position = positionOf(earlier, header.previousDigest);
-    header = earlier;
+    const seq = position.seq - 1;
+    const earlier =
+      seq < 0
+        ? undefined
+        : await readSegmentEnd(deps.objects, { machineId, seq, ...signalOf(request) });
+    if (earlier?.position.digest !== header.previousDigest) return undefined;
+    ({ position, header } = earlier);
   }
   return position;
 }
@@ -150,10 +155,10 @@ async function append(
     dataKey: machine.dataKey,
     codec: deps.codec,
   });
-  const name = vaultLayout.segment(machine.machineId, header.seq);
+  const { machineId, seq } = header;
   const committed = await commitSegment(
     deps.objects,
-    { name, body: bytes, digest },
+    { machineId, seq, body: bytes, digest },
     signalOf(machine),
   );
   if (committed.outcome === 'taken') return committed;

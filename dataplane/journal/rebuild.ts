@@ -1,6 +1,7 @@
 /**
  * Leaf tables out of the vault, for a process server whose cache does not know a machine (a lost PVC, a takeover, damage): the newest
- * point's leaf hashes, then the journal after it; without a point, the journal from its beginning.
+ * point's leaf hashes, then the journal after it; without a point, the journal from its beginning. What is trimmed or retired meanwhile
+ * makes it begin again at the point that is newest then.
  */
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
@@ -45,8 +46,10 @@ export interface RebuildRequest {
 /** What makes a journal useless as a source for hashes without making it another's: the tables are then filled by a resync. */
 const BEYOND_REBUILDING = new Set([
   'ChainGap',
+  'ChainTrimmed',
   'ChainBroken',
   'SegmentDamaged',
+  'SegmentRemoved',
   'StoreObjectMissing',
   'VaultDocumentInvalid',
 ]);
@@ -62,11 +65,8 @@ export async function rebuildTables(
   tables: Map<number, LeafTable>,
 ): Promise<Rebuilt> {
   let problem: unknown;
-  for (const from of ['newestPoint', 'beginning'] as const) {
+  const attempt = async (from: string, point: PointDocument | undefined) => {
     try {
-      const point =
-        from === 'newestPoint' ? await newestPoint(deps.objects, request.machineId) : undefined;
-      if (from === 'newestPoint' && point === undefined) continue;
       return await new Rebuild(deps, request, tables).run(point);
     } catch (error) {
       if (!BEYOND_REBUILDING.has(errorCode(error))) throw error;
@@ -75,8 +75,20 @@ export async function rebuildTables(
         { machineId: request.machineId, from, code: errorCode(error) },
         `leaf hashes can't be had from the vault: ${errorMessage(error)}`,
       );
+      return undefined;
     }
+  };
+  let tried: Lsn | undefined;
+  for (;;) {
+    const point = await newestPoint(deps.objects, request.machineId);
+    if (point === undefined || point.lsn === tried) break;
+    const rebuilt = await attempt('newestPoint', point);
+    if (rebuilt !== undefined) return rebuilt;
+    // While we read, the applier may have made a newer one, and trimmed or retired what lies before that.
+    tried = point.lsn;
   }
+  const rebuilt = await attempt('beginning', undefined);
+  if (rebuilt !== undefined) return rebuilt;
   deps.logger.error(
     { machineId: request.machineId, cause: errorMessage(problem) },
     'the journal in the vault does not give the leaf hashes back: a resync reads and sends what differs',

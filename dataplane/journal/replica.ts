@@ -181,7 +181,7 @@ export class Replica {
       // What could be read is applied all the same, and every barrier in it counts: a later one may never be reached.
       if (this.#failed !== undefined || options.signal?.aborted === true) throw error;
       run.everyBarrier = true;
-      await this.#applyJournal(run);
+      await this.#applyUndamaged(run);
     }
     return run.result(this.state.applied.lsn);
   }
@@ -198,6 +198,17 @@ export class Replica {
         { machineId: this.state.machineId, code: errorCode(error), reason: errorMessage(error) },
         'the leases of the replica were not given back',
       );
+    }
+  }
+
+  /** The journal up to where it can't be read. Whoever lost the replica may find it trimmed, and must not take that for damage. */
+  async #applyUndamaged(run: ApplyRun): Promise<void> {
+    try {
+      await this.#applyJournal(run);
+    } catch (error) {
+      if (this.#failed === undefined && run.options.signal?.aborted !== true)
+        await this.#fence.verify();
+      throw error;
     }
   }
 

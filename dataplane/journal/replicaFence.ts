@@ -122,6 +122,12 @@ export class ReplicaFence {
     await this.#replace({ ...this.#state, ...change });
   }
 
+  /** Throws ReplicaFenced when somebody else took over. */
+  async verify(): Promise<void> {
+    const found = await readState(this.#deps.objects, this.#machineId);
+    if (found?.state.fence !== this.#state.fence) throw this.#fenced(found?.state);
+  }
+
   async renew(): Promise<void> {
     for (const [key, fence] of [...this.#fences]) await this.#deps.pages.renew(key, fence);
   }

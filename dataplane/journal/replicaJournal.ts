@@ -1,12 +1,18 @@
 /**
  * A machine's journal as the replica reads it: whole segments, each proven to follow the one before, and what still waits behind them.
  */
-import type { ObjectStore } from '../../platform/ports.ts';
+import type { ObjectInfo, ObjectStore } from '../../platform/ports.ts';
 import type { Lsn, ReplicaState } from '../../vault/documents.ts';
 import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
 import { CHAIN_START, Chain, type ChainPosition, type ChainSegment, positionOf } from './chain.ts';
 import { decodeRecord, type JournalRecord } from './record.ts';
-import { damaged, decodeSegmentHeader, SEGMENT_HEADER_MAX, type SegmentHeader } from './segment.ts';
+import {
+  damaged,
+  decodeSegmentHeader,
+  removedMeanwhile,
+  SEGMENT_HEADER_MAX,
+  type SegmentHeader,
+} from './segment.ts';
 import type { SegmentCodec } from './segmentCodec.ts';
 import { fetchSegment, type SegmentBatch } from './segmentReader.ts';
 
@@ -136,7 +142,7 @@ export class ReplicaJournal {
     if (header === undefined) throw damaged(key, 'the replica was made from it, and it is gone');
     if (header.lastLsn <= applied.lsn) return { after: positionOf(header, applied.digest) };
     const reader = await fetchSegment(this.#objects, key, options);
-    if (reader === undefined) throw damaged(key, 'it was removed while it was read');
+    if (reader === undefined) throw removedMeanwhile(key);
     const codec = { dataKey: this.#dataKey, codec: this.#codec };
     const rest = await this.#readAll(
       {
@@ -185,15 +191,16 @@ export async function journalBacklog(
   return { lastSeq: after.seq + sizes.size, bytes, sizes };
 }
 
-async function* segmentsAfter(
+/** The segments that are there after `seq`, in order; −1 for all. */
+export async function* segmentsAfter(
   objects: ObjectStore,
   after: { machineId: string; seq: number },
-): AsyncGenerator<{ key: string; seq: number; size: number }> {
+): AsyncGenerator<ObjectInfo & { seq: number }> {
   const { machineId, seq } = after;
   const options = seq < 0 ? {} : { startAfter: vaultLayout.segment(machineId, seq) };
-  for await (const { key, size } of objects.list(vaultLayout.journalPrefix(machineId), options)) {
-    const found = sequenceOfSegmentKey(key);
-    if (found !== undefined) yield { key, seq: found, size };
+  for await (const info of objects.list(vaultLayout.journalPrefix(machineId), options)) {
+    const found = sequenceOfSegmentKey(info.key);
+    if (found !== undefined) yield { ...info, seq: found };
   }
 }
 

@@ -91,6 +91,8 @@ export const NO_DIGEST = '0'.repeat(2 * DIGEST_SIZE);
 export type SegmentErrorCode =
   /** Bytes that no writer of ours can have left: flipped, cut, too long. */
   | 'SegmentDamaged'
+  /** It was there, and is gone: trimmed while it was read, or removed by hand. */
+  | 'SegmentRemoved'
   /** A version that this build does not know. */
   | 'SegmentFormatTooNew'
   /** Its chunks do not open with this machine's data key: another key, or flipped bytes. */
@@ -232,6 +234,13 @@ export function damaged(name: string, problem: string, options?: ErrorOptions): 
     'SegmentDamaged',
     `Segment ${name} is damaged: ${problem}. Restore the blob from the storage account's soft-deleted versions; points before it are not touched.`,
     options,
+  );
+}
+
+export function removedMeanwhile(name: string): SegmentError {
+  return new SegmentError(
+    'SegmentRemoved',
+    `Segment ${name} was removed while it was read: the journal was trimmed meanwhile. Begin again at the newest recovery point; if none is newer, restore the blob from the storage account's soft-deleted versions.`,
   );
 }
 

@@ -7,6 +7,7 @@ import {
   chunkLengthOf,
   damaged,
   decodeSegmentHeader,
+  removedMeanwhile,
   SEGMENT_SIZE_MAX,
   type SegmentHeader,
   sealedLengthMax,
@@ -168,7 +169,7 @@ async function* piecesOf(
   let ahead: ReturnType<typeof fetchPiece> | undefined;
   for (let offset = 0; offset < size; offset += PIECE_SIZE) {
     const piece = await (ahead ?? fetchPiece(offset));
-    if (piece === undefined) throw damaged(name, 'it was removed while it was read');
+    if (piece === undefined) throw removedMeanwhile(name);
     const next = offset + PIECE_SIZE;
     ahead = next < size ? fetchPiece(next) : undefined;
     ahead?.catch(() => {});

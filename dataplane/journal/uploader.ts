@@ -183,10 +183,11 @@ export class Uploader {
   /** False when the journal is another writer's. */
   async #commit(sealed: SealedSegment): Promise<boolean> {
     const { disk, objects } = this.#deps;
-    const name = vaultLayout.segment(this.#machine.machineId, sealed.header.seq);
+    const { machineId } = this.#machine;
+    const { seq } = sealed.header;
     const outcome = await this.#untilItWorks('put', async () => {
       const body = await sealedBody(disk, sealed);
-      const segment = { name, body, digest: sealed.digest };
+      const segment = { machineId, seq, body, digest: sealed.digest };
       return await commitSegment(objects, segment, { signal: this.#abort.signal });
     });
     if (outcome.outcome === 'committed') return true;
@@ -195,8 +196,8 @@ export class Uploader {
     const fenced = fencedBy(header, this.#machine.writerEpoch) ?? ({ by: 'HigherEpoch' } as const);
     this.#deps.logger.error(
       {
-        machineId: this.#machine.machineId,
-        segment: name,
+        machineId,
+        segment: vaultLayout.segment(machineId, seq),
         writerEpoch: header.writerEpoch,
         fenced,
       },
