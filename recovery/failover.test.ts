@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { trimJournal } from '../dataplane/journal/journalRetention.ts';
+import { silentLogger } from '../test/fakes/silentLogger.ts';
 import { RecoverySite } from '../test/fixtures/recoverySite.ts';
 import { vaultLayout } from '../vault/layout.ts';
 
@@ -25,6 +27,31 @@ describe('a failover', () => {
     const timeMs = (site.machine.barriers[1]?.timeMs ?? 0) + 10_000;
     await site.run({ type: 'Test', recoveryPoint: { type: 'Time', timeMs } });
     site.expectDisksOf(1);
+  });
+
+  test('of a machine whose journal was trimmed: to an older point, and to the latest one', async () => {
+    const site = await RecoverySite.make();
+    for (let round = 0; round < 3; round++) {
+      site.machine.scribble();
+      await site.machine.barrier();
+      await site.clock.advance(60_000);
+    }
+    await site.run({ type: 'Test' });
+    await site.finish('CleanedUp');
+    const { machineId, barriers } = site.machine;
+    const trimmed = await trimJournal(
+      { objects: site.objects, logger: silentLogger },
+      { machineId, retentionMs: 0, nowMs: site.clock.now(), applied: { seq: 3 }, limit: 100 },
+    );
+    expect(trimmed.segments).toBe(3);
+    const name = String(barriers[0]?.lsn);
+    await site.run({ type: 'Test', recoveryPoint: { type: 'Name', name } }, 'older');
+    site.expectDisksOf(0);
+    await site.finish('CleanedUp', 'older');
+    site.machine.scribble();
+    await site.machine.barrier();
+    await site.run({ type: 'Unplanned' }, 'latest');
+    site.expectDisksOf(3);
   });
 
   test('whose point is retired before it can be pinned takes another one, and leaves no pin behind', async () => {

@@ -18,7 +18,7 @@ export interface ReplicationPolicySpec {
    */
   appConsistentInterval?: string;
   /**
-   * Recovery points older than this are removed, but never the newest one, nor one that is in use. One number and a unit: s, m or h; at most 360h (15 days).
+   * Recovery points older than this are removed, but never the newest one, the newest app-consistent one, nor one that is in use. So are the journal's segments, but for those from the newest recovery point on; without an applier all are kept. Ages count from the newest recovery point: while nothing arrives, nothing goes. One number and a unit: s, m or h; at most 360h (15 days).
    */
   retention: string;
   hooks?: ReplicationPolicySpecHooks;

@@ -16,7 +16,7 @@ import {
   encodeDocument,
 } from '../../vault/documents.ts';
 import { boxContext, generateBoxKey, sealKeyForAll } from '../../vault/keys.ts';
-import { vaultLayout } from '../../vault/layout.ts';
+import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
 import { listPoints, readPoints } from '../journal/points.ts';
 import { Replica } from '../journal/replica.ts';
 import { readReplicaState } from '../journal/replicaFence.ts';
@@ -125,6 +125,15 @@ async function until(condition: () => Promise<boolean>): Promise<number> {
 
 async function pointsAre(count: number): Promise<boolean> {
   return (await listPoints(objects, machine.machineId)).lsns.length === count;
+}
+
+async function segments(): Promise<number[]> {
+  const found: number[] = [];
+  for await (const { key: at } of objects.list(vaultLayout.journalPrefix(machine.machineId))) {
+    const seq = sequenceOfSegmentKey(at);
+    if (seq !== undefined) found.push(seq);
+  }
+  return found;
 }
 
 async function problems(): Promise<string[]> {
@@ -294,6 +303,55 @@ test('points past their retention go while newer ones arrive', async () => {
   // A barrier a minute: those of the last three minutes stay.
   await until(() => pointsAre(4));
   expect(await problems()).toEqual([]);
+});
+
+test('the journal past its retention goes, up to the newest point, and nothing while the machine runs in Azure', async () => {
+  await writeRounds(8);
+  const policy = { name: 'policy', retentionSeconds: 180 };
+  await putCatalog({ policy });
+  const { applier, metrics } = start();
+  await until(() => pointsAre(8));
+  await putCatalog({ policy, activeSide: 'Azure' });
+  await clock.advance(1_200_000);
+  expect(await segments()).toHaveLength(9);
+  await putCatalog({ policy });
+  await until(async () => (await segments()).length < 9);
+  expect(await segments()).toEqual([8]);
+  applier.showMetrics();
+  expect(await metrics.registry.metrics()).toContain('farshore_applier_trimmed_segments_total 8');
+  await writeRounds(1);
+  await until(async () => (await statusOf())?.recoveryPointLsn === machine.lsn);
+  expect(await problems()).toEqual([]);
+});
+
+test('a long journal is trimmed in many short steps', async () => {
+  for (let segment = 0; segment < 250; segment += 1) {
+    machine.resyncBegin();
+    await machine.cut();
+  }
+  machine.resyncEnd();
+  await writeRounds(1);
+  await putCatalog({ policy: { name: 'policy', retentionSeconds: 1 } });
+  start();
+  const asked = () => objects.log.filter(({ operation }) => operation === 'remove').length;
+  await until(async () => asked() > 0);
+  expect(asked()).toBe(100);
+  expect(await until(async () => (await segments()).length === 1)).toBeLessThan(10);
+});
+
+test('a newest point whose document is damaged holds nothing up', async () => {
+  await writeRounds(2);
+  await putCatalog();
+  const { stop } = start();
+  await until(() => pointsAre(2));
+  await stop();
+  await objects.put(vaultLayout.point(machine.machineId, machine.lsn), new Uint8Array([1]));
+  await writeRounds(8);
+  await putCatalog({ policy: { name: 'policy', retentionSeconds: 180 } });
+  start('second');
+  // The three of the last three minutes, the newest, and the damaged one.
+  await until(() => pointsAre(5));
+  expect((await statusOf('second'))?.error).toBeUndefined();
 });
 
 test('a machine that leaves the catalog is let go', async () => {

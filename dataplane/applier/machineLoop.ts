@@ -2,8 +2,9 @@ import { errorCode, errorMessage, FarshoreError } from '../../platform/errors.ts
 import type { Clock, Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
 import type { ApplierStatus, CatalogDocument, PointDocument } from '../../vault/documents.ts';
 import { type BoxKey, openDataKey } from '../../vault/keys.ts';
+import { trimJournal } from '../journal/journalRetention.ts';
 import { retirePoints } from '../journal/pointRetention.ts';
-import { listPoints, readPoint } from '../journal/points.ts';
+import { listPoints, newestPoint } from '../journal/points.ts';
 import { type ApplyResult, Replica } from '../journal/replica.ts';
 import { ReplicaFenced } from '../journal/replicaErrors.ts';
 import { readReplicaState } from '../journal/replicaFence.ts';
@@ -19,6 +20,9 @@ const WAITING_POLL_MS = 5_000;
 const BACKOFF_MAX_MS = 60_000;
 const RETENTION_EVERY_MS = 60_000;
 const RETIRE_AT_ONCE = 50;
+/** Each look is a listing, which costs more than a read; a trimmed segment costs nothing. */
+const TRIM_EVERY_MS = 600_000;
+const TRIM_AT_ONCE = 100;
 /** A machine's share before another one gets a turn: 4 GiB of full segments. */
 const SHARE_SEGMENTS = 64;
 
@@ -68,6 +72,7 @@ export class MachineLoop {
   /** Set while the newest barrier could not be proven. */
   #refusal: MachineReport['error'];
   #retiredAt = Number.NEGATIVE_INFINITY;
+  #trimmedAt = Number.NEGATIVE_INFINITY;
   readonly #ended = new AbortController();
 
   constructor(deps: MachineLoopDeps, options: MachineLoopOptions) {
@@ -155,6 +160,7 @@ export class MachineLoop {
     if (!more) this.#change({ behindBytes: 0 });
     if (refused !== undefined || point !== undefined) this.#refusal = refusalOf(refused, point);
     await this.#retire();
+    await this.#trim(replica);
     return more ? 0 : POLL_MS;
   }
 
@@ -169,10 +175,7 @@ export class MachineLoop {
     const replica = await Replica.open(deps, { machineId, disks, dataKey, holder });
     this.#replica = replica;
     const { recoveryPointLsn } = replica;
-    this.#newestPoint =
-      recoveryPointLsn === 0n
-        ? undefined
-        : await readPoint(this.#deps.objects, { machineId, lsn: recoveryPointLsn });
+    this.#newestPoint = await newestPoint(this.#deps.objects, machineId);
     this.#change({ appliedLsn: replica.state.applied.lsn, recoveryPointLsn });
     return replica;
   }
@@ -183,13 +186,26 @@ export class MachineLoop {
     this.#retiredAt = now;
     await retirePoints(
       { ...this.#deps, logger: this.#logger },
-      {
-        machineId: this.#catalog.machineId,
-        retentionMs: this.#catalog.policy.retentionSeconds * 1000,
-        nowMs: this.#deps.clock.now(),
-        limit: RETIRE_AT_ONCE,
-      },
+      { ...this.#retention(), limit: RETIRE_AT_ONCE },
     );
+  }
+
+  async #trim({ state }: Replica): Promise<void> {
+    const now = this.#deps.clock.monotonic();
+    if (now - this.#trimmedAt < TRIM_EVERY_MS) return;
+    this.#trimmedAt = now;
+    const { segments, more } = await trimJournal(
+      { ...this.#deps, logger: this.#logger },
+      { ...this.#retention(), applied: state.applied, limit: TRIM_AT_ONCE },
+    );
+    this.#deps.metrics.trimmed.inc(segments);
+    if (more) this.#trimmedAt = Number.NEGATIVE_INFINITY;
+  }
+
+  #retention(): { machineId: string; retentionMs: number; nowMs: number } {
+    const { machineId, policy } = this.#catalog;
+    const nowMs = this.#deps.clock.now();
+    return { machineId, retentionMs: policy.retentionSeconds * 1000, nowMs };
   }
 
   #sawPoint(point: PointDocument): void {

@@ -8,6 +8,11 @@ export class ApplierMetrics {
     help: 'Recovery points made.',
     registers: [this.registry],
   });
+  readonly trimmed = new Counter({
+    name: 'farshore_applier_trimmed_segments_total',
+    help: 'Segments removed from journals, past their retention.',
+    registers: [this.registry],
+  });
   readonly errors = new Counter({
     name: 'farshore_applier_errors_total',
     help: 'Failed attempts to apply a machine, by code of the error.',

@@ -78,13 +78,16 @@ export class SourceAgent {
     }
   }
 
-  async barrier(consistency: 'Crash' | 'App' = 'Crash'): Promise<Barrier> {
+  async barrier(
+    consistency: 'Crash' | 'App' = 'Crash',
+    options: { timeMs: number } = { timeMs: 1_000_000 },
+  ): Promise<Barrier> {
     await this.sendDirty();
     const journal = this.#current();
     const lsn = journal.positions().journaledLsn + 1n;
     const barrier = await journal.barrier({
       lsn,
-      timeMs: 1_000_000,
+      timeMs: options.timeMs,
       consistency,
       disks: [{ index: 0, sizeBytes: this.source.bytes.length }],
       freezeMs: 3,

@@ -8,9 +8,11 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { CHAIN_START } from '../../dataplane/journal/chain.ts';
 import { listPoints, readPoints } from '../../dataplane/journal/points.ts';
 import { Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
+import { commitSegment } from '../../dataplane/journal/segmentCommit.ts';
 import { encodeVhdFooter, vhdBodySize, vhdUniqueId } from '../../dataplane/journal/vhd.ts';
 import {
   ensureVaultContainer,
@@ -33,6 +35,7 @@ import { answerMac, tokenKey } from '../../vault/enrolmentProof.ts';
 import { boxContext, decodePublicKey, sealKeyForAll } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { silentLogger } from '../fakes/silentLogger.ts';
+import { AppliedMachine } from '../replica/appliedMachine.ts';
 import { problemsOfPoint } from '../replica/checkPoint.ts';
 import { type SampleBarrier, SampleMachine } from '../replica/sampleMachine.ts';
 import { type Azurite, startAzurite } from '../servers/azurite.ts';
@@ -157,6 +160,43 @@ test('the newer of two holders wins on every blob; the older one writes nothing 
   await newer.close();
   expect((await listPoints(stores.objects, machine.machineId)).lsns).toHaveLength(2);
   expect(await problemsOfAll(machine)).toEqual([]);
+});
+
+test('past the retention go points, snapshots and segments; the journal reads on, and takes nothing of a writer that slept', async () => {
+  const hour = 3_600_000;
+  const startMs = systemClock.now() + hour;
+  const applied = new AppliedMachine({ ...stores, clock: systemClock }, { seed: 24, startMs });
+  const { machineId } = applied.machine;
+  await applied.write(4);
+  await applied.apply();
+  const slept = (await stores.objects.get(vaultLayout.segment(machineId, 2)))?.body;
+  if (slept === undefined) throw new Error('segment 2 is missing');
+  const nowMs = startMs + hour;
+  await applied.trim({ retentionMs: 2 * hour, nowMs });
+  expect(await applied.segments()).toEqual([0, 1, 2, 3, 4]);
+  await applied.retire({ retentionMs: 0, nowMs });
+  await applied.trim({ retentionMs: 0, nowMs });
+  expect(await applied.segments()).toEqual([4]);
+  expect((await listPoints(stores.objects, machineId)).lsns).toEqual([applied.machine.lsn]);
+  for (const key of [vaultLayout.replica, vaultLayout.replicaLeaves]) {
+    const left: string[] = [];
+    for await (const { snapshot } of stores.pages.snapshots(key(machineId, 'disk-0')))
+      left.push(snapshot);
+    expect(left).toHaveLength(1);
+  }
+  await expect(applied.chain().segments(CHAIN_START).next()).rejects.toMatchObject({
+    code: 'ChainTrimmed',
+  });
+  const digest = createHash('sha256').update(slept).digest('hex');
+  const late = { machineId, seq: 2, body: slept, digest };
+  expect(await commitSegment(stores.objects, late)).toMatchObject({
+    outcome: 'taken',
+    by: { position: { seq: 4 } },
+  });
+  expect(await applied.segments()).toEqual([4]);
+  await applied.write(2);
+  await applied.apply();
+  expect(await applied.problems()).toEqual([]);
 });
 
 test('QEMU reads a footer of any size exactly, up to its own limit of 2040 GiB', async () => {

@@ -46,11 +46,18 @@ export class SampleMachine {
   #lsn: Lsn = 0n;
   #seq = -1;
   #digest = NO_DIGEST;
-  #timeMs = Date.UTC(2026, 0, 1);
+  #timeMs: number;
   writerEpoch = 1;
 
-  constructor(options: { objects: ObjectStore; seed: number; sizes: readonly number[] }) {
+  constructor(options: {
+    objects: ObjectStore;
+    seed: number;
+    sizes: readonly number[];
+    /** A minute before the first barrier. */
+    startMs?: number;
+  }) {
     this.#objects = options.objects;
+    this.#timeMs = options.startMs ?? Date.UTC(2026, 0, 1);
     this.random = new SeededRandom(options.seed);
     this.machineId = Buffer.from(this.random.bytes(16)).toString('hex');
     this.dataKey = this.random.bytes(32);
@@ -67,6 +74,11 @@ export class SampleMachine {
   /** LSN of the last record. */
   get lsn(): Lsn {
     return this.#lsn;
+  }
+
+  /** Of its newest segment; −1 before the first. */
+  get seq(): number {
+    return this.#seq;
   }
 
   /** Writes some blocks of one leaf, a part of them zeros; like the agent, with the hash of the whole leaf. */
