@@ -6,6 +6,8 @@ const SECTOR = 512;
 
 /** One change since the last sync: what was there before, and what the writer put. */
 interface PendingChange {
+  /** A sync failed since: later ones do not make it durable any more, though it still reads back. */
+  doomed: boolean;
   offset: number;
   before: Uint8Array;
   sizeBefore: number;
@@ -21,7 +23,14 @@ class Inode {
   change(offset: number, after: Uint8Array, sizeAfter: number): void {
     const sizeBefore = this.size;
     const before = this.bytes.slice(offset, Math.min(offset + after.length, this.bytes.length));
-    this.pending.push({ offset, before, sizeBefore, after: after.slice(), sizeAfter });
+    this.pending.push({
+      doomed: false,
+      offset,
+      before,
+      sizeBefore,
+      after: after.slice(),
+      sizeAfter,
+    });
     this.apply(offset, after, sizeAfter);
   }
 
@@ -36,6 +45,16 @@ class Inode {
     // What lies past the end reads as zero when the file grows again.
     if (size < this.size) this.bytes.fill(0, size, this.size);
     this.size = size;
+  }
+
+  /** What a failed sync leaves behind may be lost, or be there already. */
+  syncFailed(): void {
+    for (const change of this.pending) change.doomed = true;
+  }
+
+  synced(): void {
+    const first = this.pending.findIndex(({ doomed }) => doomed);
+    this.pending = first < 0 ? [] : this.pending.slice(first);
   }
 
   rollBack(): PendingChange[] {
@@ -61,9 +80,20 @@ export type DiskOperation =
   | 'remove'
   | 'syncDirectory';
 
+/** A change of a directory that its next sync makes durable. */
+interface NameChange {
+  directory: string;
+  /** Path → what it names afterwards; undefined: nothing. */
+  after: Map<string, Inode | undefined>;
+}
+
 /**
  * A disk that forgets, at `crash`, everything that was not synced: file contents without `sync`, names without
  * `syncDirectory` of their directory. Errors carry Node's codes (ENOENT, EEXIST, ENOSPC, EIO).
+ *
+ * A torn crash keeps some of it: of each directory's changes a first part, in order, as a journaling filesystem does; of each file's
+ * writes any, whole, cut after a sector, or with some of their sectors missing. What was written before a sync that failed is not made
+ * durable by a later one.
  */
 export class MemoryDisk implements Disk {
   #names = new Map<string, Inode>();
@@ -71,7 +101,8 @@ export class MemoryDisk implements Disk {
   #directories = new Set<string>(['.']);
   #durableDirectories = new Set<string>(['.']);
   #generation = 0;
-  readonly #capacity: number;
+  #nameChanges: NameChange[] = [];
+  capacityBytes: number;
   /** Returns an error to make an operation fail. */
   fault: ((operation: DiskOperation, path: string) => Error | undefined) | undefined;
   /** How many of each operation succeeded. */
@@ -87,15 +118,16 @@ export class MemoryDisk implements Disk {
   };
 
   constructor(options: { capacityBytes?: number } = {}) {
-    this.#capacity = options.capacityBytes ?? 2 ** 34;
+    this.capacityBytes = options.capacityBytes ?? 2 ** 34;
   }
 
   /**
-   * Power fails: open files are dead, unsynced names and bytes are gone. With `torn`, each unsynced write of a file
-   * survives, or does not, or a prefix of its sectors does, as the seed decides.
+   * Power fails: open files are dead, unsynced names and bytes are gone. With `torn`, some of them survive, as the seed decides.
    */
   crash(options: { torn?: SeededRandom } = {}): void {
     this.#generation += 1;
+    if (options.torn !== undefined) this.#keepSomeNames(options.torn);
+    this.#nameChanges = [];
     this.#directories = new Set(this.#durableDirectories);
     this.#names = new Map(
       [...this.#durableNames].filter(([path]) => this.#directories.has(directoryOf(path))),
@@ -117,7 +149,7 @@ export class MemoryDisk implements Disk {
       if (!this.#directories.has(directoryOf(path)))
         throw new FarshoreError('ENOENT', `the directory of ${path} does not exist`);
       inode = new Inode();
-      this.#names.set(path, inode);
+      this.#rename(path, new Map([[path, inode]]));
     } else if (mode === 'createExclusive')
       throw new FarshoreError('EEXIST', `${path} exists already`);
     this.counts.open += 1;
@@ -148,15 +180,18 @@ export class MemoryDisk implements Disk {
         'ENOENT',
         `${names.from} or the directory of ${names.to} is not there`,
       );
-    this.#names.delete(names.from);
-    this.#names.set(names.to, inode);
+    const after = new Map<string, Inode | undefined>([
+      [names.from, undefined],
+      [names.to, inode],
+    ]);
+    this.#rename(names.to, after);
     this.counts.rename += 1;
   }
 
   async remove(path: string): Promise<void> {
     this.#begin('remove', path);
     checkPath(path);
-    this.#names.delete(path);
+    if (this.#names.has(path)) this.#rename(path, new Map([[path, undefined]]));
     this.counts.remove += 1;
   }
 
@@ -170,15 +205,47 @@ export class MemoryDisk implements Disk {
       if (directoryOf(name) === directory) this.#durableNames.set(name, inode);
     for (const name of this.#directories)
       if (directoryOf(name) === directory) this.#durableDirectories.add(name);
+    this.#nameChanges = this.#nameChanges.filter((change) => change.directory !== directory);
     this.counts.syncDirectory += 1;
   }
 
+  /** Every file's path and size, in order. */
+  files(): { path: string; size: number }[] {
+    return [...this.#names]
+      .map(([path, { size }]) => ({ path, size }))
+      .sort((a, b) => (a.path < b.path ? -1 : 1));
+  }
+
+  /** A bit rots. */
+  flipBit(path: string, at: { offset: number; bit: number }): void {
+    const inode = this.#names.get(path);
+    if (inode === undefined || at.offset >= inode.size) return;
+    inode.bytes[at.offset] = (inode.bytes[at.offset] ?? 0) ^ (1 << at.bit);
+  }
+
+  #rename(path: string, after: NameChange['after']): void {
+    for (const [name, inode] of after)
+      if (inode === undefined) this.#names.delete(name);
+      else this.#names.set(name, inode);
+    this.#nameChanges.push({ directory: directoryOf(path), after });
+  }
+
+  #keepSomeNames(random: SeededRandom): void {
+    for (const directory of new Set(this.#nameChanges.map((change) => change.directory))) {
+      const changes = this.#nameChanges.filter((change) => change.directory === directory);
+      for (const { after } of changes.slice(0, random.below(changes.length + 1)))
+        for (const [name, inode] of after)
+          if (inode === undefined) this.#durableNames.delete(name);
+          else this.#durableNames.set(name, inode);
+    }
+  }
+
   async freeBytes(): Promise<number> {
-    return Math.max(0, this.#capacity - this.#used());
+    return Math.max(0, this.capacityBytes - this.#used());
   }
 
   async totalBytes(): Promise<number> {
-    return this.#capacity;
+    return this.capacityBytes;
   }
 
   #used(): number {
@@ -202,7 +269,7 @@ export class MemoryDisk implements Disk {
     };
     const change = (offset: number, bytes: Uint8Array, size: number) => {
       if (!writable) throw new FarshoreError('EBADF', `${path} is open for reading`);
-      if (this.#used() + size - inode.size > this.#capacity)
+      if (this.#used() + size - inode.size > this.capacityBytes)
         throw new FarshoreError('ENOSPC', `no space left on device for ${path}`);
       inode.change(offset, bytes, size);
     };
@@ -220,8 +287,13 @@ export class MemoryDisk implements Disk {
         this.counts.write += 1;
       },
       sync: async () => {
-        begin('sync');
-        inode.pending = [];
+        try {
+          begin('sync');
+        } catch (error) {
+          inode.syncFailed();
+          throw error;
+        }
+        inode.synced();
         this.counts.sync += 1;
       },
       truncate: async (size) => {
@@ -252,7 +324,13 @@ function tear(inode: Inode, lost: readonly PendingChange[], random: SeededRandom
       change.sizeAfter < change.sizeBefore
         ? change.sizeAfter
         : Math.max(inode.size, change.offset + kept);
-    inode.apply(change.offset, change.after.subarray(0, kept), size);
+    const holes = sectors > 1 && random.chance(0.3);
+    inode.apply(0, new Uint8Array(0), size);
+    for (let at = 0; at < kept; at = holes ? at + SECTOR : kept) {
+      if (holes && random.chance(0.4)) continue;
+      const end = holes ? Math.min(at + SECTOR, kept) : kept;
+      inode.apply(change.offset + at, change.after.subarray(at, end), size);
+    }
   }
 }
 

@@ -1,0 +1,244 @@
+/** A source machine: its disks and kernel, the programs that write to them, and the agent, which its service manager restarts. */
+import { type AgentDeps, keepSession } from '../../dataplane/agent/agent.ts';
+import { type AgentIdentity, IdentityStore } from '../../dataplane/agent/identity.ts';
+import { QuietLog } from '../../dataplane/agent/quietLog.ts';
+import { Replication } from '../../dataplane/agent/replication.ts';
+import { AgentStateStore } from '../../dataplane/agent/state.ts';
+import type { BarrierLimits } from '../../dataplane/capture/barrier.ts';
+import { errorCode, errorMessage } from '../../platform/errors.ts';
+import type { HookRunner, SourceMachine } from '../../platform/ports.ts';
+import { machineIdentity } from '../../vault/identity.ts';
+import type { Chance } from './chance.ts';
+import { SimDisk } from './disk.ts';
+import { Kernel } from './kernel.ts';
+import { Life } from './life.ts';
+import type { Site } from './site.ts';
+import { SourceDisk } from './sourceDisk.ts';
+import { HostClock } from './time.ts';
+import { Workload } from './workload.ts';
+
+const RESTART_MS = 3_000;
+export const LIMITS: BarrierLimits = { deadlineMs: 2_000, finalDeadlineMs: 300_000 };
+
+export class Machine {
+  readonly machineId: string;
+  readonly name: string;
+  readonly disks: SourceDisk[];
+  readonly kernel: Kernel;
+  readonly workload: Workload;
+  readonly stateDisk: SimDisk;
+  readonly clock: HostClock;
+  readonly #site: Site;
+  readonly #chance: Chance;
+  readonly #endpoints: readonly string[];
+  #runDisk: SimDisk;
+  #life: Life;
+  #stopping = new AbortController();
+  #boots = 0;
+  #off = false;
+
+  constructor(
+    site: Site,
+    options: {
+      machineId: string;
+      name: string;
+      diskSizes: readonly number[];
+      endpoints: readonly string[];
+      bufferEvents: number;
+      writeEveryMs: number;
+    },
+  ) {
+    this.#site = site;
+    this.#chance = site.chance.fork();
+    this.machineId = options.machineId;
+    this.name = options.name;
+    this.#endpoints = options.endpoints;
+    this.clock = new HostClock(site.time, this.#chance.between(-2_000, 2_000));
+    this.disks = options.diskSizes.map(
+      (sizeBytes, index) =>
+        new SourceDisk({
+          path: `/dev/sd${'abc'[index]}`,
+          index,
+          name: index === 0 ? 'system' : `data${index}`,
+          sizeBytes,
+          devT: (8 << 20) | (index * 16),
+          chance: this.#chance.fork(),
+        }),
+    );
+    const { time } = site;
+    this.kernel = new Kernel({
+      time,
+      chance: this.#chance.fork(),
+      disks: this.disks,
+      bootId: this.#bootId(),
+      bufferEvents: options.bufferEvents,
+    });
+    const parts = { time, name: `${this.name} state` };
+    this.stateDisk = new SimDisk({ ...parts, chance: this.#chance.fork() });
+    this.#runDisk = this.#freshRunDisk();
+    this.workload = new Workload({
+      time,
+      chance: this.#chance.fork(),
+      kernel: this.kernel,
+      everyMs: options.writeEveryMs,
+    });
+    this.#life = new Life(time, this.name);
+    this.#life.kill();
+  }
+
+  get host(): string {
+    return this.name;
+  }
+
+  get life(): Life {
+    return this.#life;
+  }
+
+  get off(): boolean {
+    return this.#off;
+  }
+
+  get runDisk(): SimDisk {
+    return this.#runDisk;
+  }
+
+  start(): void {
+    this.workload.start();
+    this.#startAgent();
+  }
+
+  /** SIGKILL of the agent; its service manager starts another. */
+  killAgent(): void {
+    this.#life.kill();
+    this.#restartAgent();
+  }
+
+  /** SIGTERM. */
+  stopAgent(): void {
+    const stopping = this.#stopping;
+    this.#life.deliver(() => stopping.abort(new Error('stopped')));
+  }
+
+  /** Power goes, and comes back. */
+  reboot(downMs: number): void {
+    if (this.#off) return;
+    this.#off = true;
+    this.#site.network.powerLost(this.host);
+    this.#life.kill();
+    this.workload.stop();
+    this.stateDisk.crash();
+    this.#runDisk = this.#freshRunDisk();
+    this.kernel.reboot(this.#bootId());
+    this.#site.time.after(downMs, `${this.name} boots`, () => {
+      this.#off = false;
+      this.workload.start();
+      this.#startAgent();
+    });
+  }
+
+  #freshRunDisk(): SimDisk {
+    const { time } = this.#site;
+    return new SimDisk({ time, chance: this.#chance.fork(), name: `${this.name} run` });
+  }
+
+  #bootId(): string {
+    this.#boots += 1;
+    return `${this.name}-boot-${this.#boots}`;
+  }
+
+  #restartAgent(): void {
+    this.#site.time.after(RESTART_MS * this.#chance.between(0.3, 1.5), `${this.name} restart`, () => {
+      if (this.#life.dead && !this.#off) this.#startAgent();
+    });
+  }
+
+  #startAgent(): void {
+    const { time } = this.#site;
+    const life = new Life(time, this.name);
+    this.#life = life;
+    const stopping = new AbortController();
+    this.#stopping = stopping;
+    this.#runAgent(life, stopping.signal).then(
+      () => life.kill(),
+      (error: unknown) => {
+        time.note(`${this.name} agent ends ${errorCode(error)} ${errorMessage(error)}`);
+        life.kill();
+      },
+    );
+    life.onDeath(() => this.#restartAgent());
+  }
+
+  async #runAgent(life: Life, signal: AbortSignal): Promise<void> {
+    const clock = this.clock.for(life);
+    const log = this.#site.logger(this.name);
+    const quietLog = new QuietLog(log);
+    const identities = new IdentityStore(this.stateDisk.for(life));
+    const random = this.#chance.fork();
+    const machine = this.#sourceMachine();
+    const replication = new Replication({
+      machineId: this.machineId,
+      devices: { open: async (path) => this.#device(path).openFor(life) },
+      tracer: this.kernel.tracerFor(life),
+      freezer: this.kernel.freezerFor(life),
+      hooks: this.#hooks(life),
+      machine,
+      clock,
+      store: new AgentStateStore(this.#runDisk.for(life)),
+      identities,
+      quietLog,
+      limits: LIMITS,
+    });
+    const deps: AgentDeps = {
+      connect: (endpoint) =>
+        this.#site.network.connect({
+          endpoint,
+          host: this.host,
+          life,
+          identities: [machineIdentity(this.machineId)],
+        }),
+      identities,
+      machine,
+      clock,
+      random,
+      log,
+    };
+    try {
+      await replication.start();
+      await keepSession(deps, {
+        identity: this.#identity(),
+        endpoints: this.#endpoints,
+        replication,
+        signal,
+      });
+    } finally {
+      await replication.stop();
+    }
+  }
+
+  #device(path: string): SourceDisk {
+    return this.disks.find((disk) => disk.path === path) as SourceDisk;
+  }
+
+  #identity(): AgentIdentity {
+    const { name, machineId } = this;
+    return { name, machineId, privateKeyPem: '', certificatePem: '', caCertificatePem: '' };
+  }
+
+  #sourceMachine(): SourceMachine {
+    return {
+      facts: async () => ({ hostname: this.name, kernel: 'sim', bootId: this.kernel.bootId }),
+      disks: async () => [],
+      powerOff: async () => undefined,
+    };
+  }
+
+  #hooks(life: Life): HookRunner {
+    return {
+      run: async ({ phase }) => {
+        await life.sleep(this.#chance.about(30));
+        const fails = phase === 'pre' && this.#chance.chance(0.2);
+        return { failures: fails ? [{ hook: '10-db', reason: 'exit code 1' }] : [] };
+      },
+    };
+  }
+}

@@ -1,0 +1,319 @@
+/**
+ * What must hold, checked from outside: what agents and process servers say to each other, what takes effect in the vault, and what the
+ * source's disks held at each freeze. Contents are compared byte for byte, without the product's hashes. Names of invariants are those of
+ * docs/INVARIANTS.md.
+ */
+import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
+import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { MemoryCompute } from '../fakes/memoryCompute.ts';
+import { ChainWatch } from './chainWatch.ts';
+import { compareImages } from './images.ts';
+import { journalBreaches } from './journalCheck.ts';
+import type { Frozen } from './kernel.ts';
+import { LIMITS, type Machine } from './machine.ts';
+import type { Connection, Tap } from './network.ts';
+import { PointWatch } from './pointWatch.ts';
+import type { Server } from './server.ts';
+import type { SimTime } from './time.ts';
+import type { SimVault, VaultWatch } from './vault.ts';
+import { type Spoken, spokenIn } from './wireTap.ts';
+
+export interface Breach {
+  invariant: string;
+  /** Virtual milliseconds since the run began. */
+  at: number;
+  detail: string;
+}
+
+/** A barrier that an agent sent: what the disks held then. */
+export interface Candidate {
+  frozen: Frozen;
+  /** As the process server was asked to stamp it. */
+  timeMs: number | undefined;
+}
+
+interface Acknowledged {
+  machineId: string;
+  lsn: bigint;
+  server: string;
+  writerEpoch: number;
+  atMs: number;
+}
+
+/** How long a write may be held back beyond the deadline: what the watchdog takes. */
+const STALL_GRACE_MS = 100;
+
+export class Oracle implements Tap, VaultWatch {
+  readonly breaches: Breach[] = [];
+  readonly #time: SimTime;
+  readonly #machines = new Map<string, Machine>();
+  #servers: readonly Server[] = [];
+  readonly #candidates = new Map<string, Candidate[]>();
+  readonly #chains: ChainWatch;
+  readonly #points: PointWatch;
+  readonly #acknowledged: Acknowledged[] = [];
+  /** Per connection: the writer epoch of its Welcome, and the times that were given to barriers. */
+  readonly #sessions = new Map<number, { writerEpoch: number; times: Map<number, number> }>();
+  /** Highest LSN that the agent of a machine ever gave to a record. */
+  readonly #captured = new Map<string, bigint>();
+  readonly #inAzure = new Set<string>();
+
+  constructor(time: SimTime, vaultOf: () => SimVault) {
+    this.#time = time;
+    const found = (invariant: string, detail: string) => this.breach(invariant, detail);
+    this.#chains = new ChainWatch({ breach: found, nowMs: () => time.nowMs });
+    this.#points = new PointWatch({
+      breach: found,
+      pages: () => vaultOf().pages,
+      machine: (machineId) => this.#machines.get(machineId),
+      candidates: (machineId, lsn) => this.candidates(machineId, lsn),
+      fail: (error) => time.fail(error),
+    });
+  }
+
+  begin(parts: { machines: readonly Machine[]; servers: readonly Server[] }): void {
+    for (const machine of parts.machines) this.#machines.set(machine.machineId, machine);
+    this.#servers = parts.servers;
+  }
+
+  breach(invariant: string, detail: string): void {
+    this.#time.note(`breach ${invariant} ${detail}`);
+    this.breaches.push({ invariant, at: Math.round(this.#time.nowMs), detail });
+  }
+
+  candidates(machineId: string, lsn: bigint): readonly Candidate[] {
+    return this.#candidates.get(`${machineId}/${lsn}`) ?? [];
+  }
+
+  /** When the newest point's disks were frozen; undefined when there is none. */
+  newestPointFrozenMs(machineId: string): number | undefined {
+    return this.#points.newest(machineId)?.frozenMs;
+  }
+
+  get pointCount(): number {
+    return [...this.#machines.keys()].reduce(
+      (sum, machineId) => sum + this.#points.lsns(machineId).length,
+      0,
+    );
+  }
+
+  isInAzure(machineId: string): boolean {
+    return this.#inAzure.has(machineId);
+  }
+
+  /** Looked at again and again: what no single event shows. */
+  look(): void {
+    for (const machine of this.#machines.values()) {
+      const stall = Math.max(machine.kernel.longestStallMs, machine.kernel.stallMs);
+      if (stall > LIMITS.deadlineMs + STALL_GRACE_MS)
+        this.breach('Production never waits', `${machine.name}: a write waited ${stall} ms`);
+    }
+  }
+
+  // ---------------------------------------------------------------------------------------------------- conversations
+
+  connected(connection: Connection): void {
+    this.#sessions.set(connection.id, { writerEpoch: 0, times: new Map() });
+  }
+
+  wrote(connection: Connection, by: 'client' | 'server', bytes: Uint8Array): void {
+    const spoken = spokenIn(bytes);
+    if (spoken === undefined) return;
+    const machine = this.#machineOf(connection);
+    if (machine === undefined) return;
+    if (by === 'client') this.#agentSaid(machine, connection, spoken);
+    else this.#serverSaid(machine, connection, spoken);
+  }
+
+  #machineOf(connection: Connection): Machine | undefined {
+    for (const machine of this.#machines.values())
+      if (machine.host === connection.client.host) return machine;
+    return undefined;
+  }
+
+  #agentSaid(machine: Machine, connection: Connection, spoken: Spoken): void {
+    const { machineId } = machine;
+    if (spoken.kind === 'Data') this.#noteCaptured(machineId, spoken.lastLsn);
+    if (spoken.kind !== 'Barrier') return;
+    this.#noteCaptured(machineId, spoken.lsn);
+    const { frozen } = machine.kernel;
+    if (frozen === undefined) {
+      this.breach('5', `${machine.name} sent a barrier and never froze`);
+      return;
+    }
+    const key = `${machineId}/${spoken.lsn}`;
+    const timeMs = this.#sessions.get(connection.id)?.times.get(spoken.id);
+    const before = this.#candidates.get(key) ?? [];
+    this.#candidates.set(key, [...before, { frozen, timeMs }]);
+  }
+
+  #noteCaptured(machineId: string, lsn: bigint): void {
+    if (lsn > (this.#captured.get(machineId) ?? 0n)) this.#captured.set(machineId, lsn);
+  }
+
+  #serverSaid(machine: Machine, connection: Connection, spoken: Spoken): void {
+    const { machineId } = machine;
+    const session = this.#sessions.get(connection.id);
+    if (session === undefined) return;
+    switch (spoken.kind) {
+      case 'Welcome':
+        session.writerEpoch = spoken.writerEpoch;
+        return;
+      case 'BarrierFreeze':
+        session.times.set(spoken.id, spoken.timeMs);
+        return;
+      case 'BarrierAcknowledged':
+        this.#acknowledged.push({
+          machineId,
+          lsn: spoken.lsn,
+          server: connection.server.host,
+          writerEpoch: session.writerEpoch,
+          atMs: this.#time.nowMs,
+        });
+        return;
+      case 'Uploaded': {
+        const { uploadedLsn, barrierLsn } = spoken;
+        if (uploadedLsn > this.#chains.endLsn(machineId))
+          this.breach('1', `${machine.name}: LSN ${uploadedLsn} is told as uploaded and is not`);
+        if (barrierLsn > 0n && !this.#chains.holdsBarrier(machineId, barrierLsn))
+          this.breach('1', `${machine.name}: barrier ${barrierLsn} is told as uploaded and is not`);
+        return;
+      }
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------------ vault
+
+  objectTried(key: string, body: Uint8Array, by: string): void {
+    if (!key.startsWith('journal/')) return;
+    const lostAtMs = this.#servers.find(({ name }) => name === by)?.lostAtMs;
+    this.#chains.tried(key, body, { by, lostAtMs: lostAtMs ?? Number.NEGATIVE_INFINITY });
+  }
+
+  objectPut(key: string, body: Uint8Array): void {
+    if (key.startsWith('journal/')) this.#chains.added(key, body);
+    else if (key.startsWith('points/')) this.#pointPut(key, body);
+    else if (key.endsWith('/state.json')) this.#stateSaved(body);
+    else if (key.startsWith('control/status/processserver-')) this.#statusPut(body);
+    else if (key.startsWith('catalog/')) this.#catalogPut(body);
+  }
+
+  objectRemoved(key: string): void {
+    if (key.startsWith('points/')) this.#points.removed(key);
+    if (key.startsWith('journal/')) this.#chains.trimmed(key);
+  }
+
+  snapshotRemoved(key: string, snapshot: string): void {
+    this.#points.snapshotRemoved(key, snapshot);
+  }
+
+  #pointPut(key: string, body: Uint8Array): void {
+    const added = this.#points.put(key, body);
+    if (added === undefined) return;
+    const { machineId, lsn } = added;
+    if (!this.#chains.holdsBarrier(machineId, lsn))
+      this.breach('5', `a point at LSN ${lsn} of ${machineId}, where the journal has no barrier`);
+    const applied = this.#chains.appliedLsn(machineId);
+    if (lsn > applied) this.breach('positions', `a point at ${lsn}, applied up to ${applied}`);
+  }
+
+  #stateSaved(body: Uint8Array): void {
+    const state = JSON.parse(new TextDecoder().decode(body)) as {
+      machineId: string;
+      applied: { lsn: string; seq: number; digest: string };
+    };
+    this.#chains.applied(state.machineId, {
+      lsn: BigInt(state.applied.lsn),
+      seq: state.applied.seq,
+      digest: state.applied.digest,
+    });
+  }
+
+  #statusPut(body: Uint8Array): void {
+    const status = JSON.parse(new TextDecoder().decode(body)) as {
+      name: string;
+      machines: {
+        machineId: string;
+        positions: { capturedLsn: string; journaledLsn: string; uploadedLsn: string };
+      }[];
+    };
+    for (const { machineId, positions } of status.machines) {
+      const captured = BigInt(positions.capturedLsn);
+      const journaled = BigInt(positions.journaledLsn);
+      const uploaded = BigInt(positions.uploadedLsn);
+      const given = this.#captured.get(machineId) ?? 0n;
+      const end = this.#chains.endLsn(machineId);
+      const ordered = captured >= journaled && journaled >= uploaded;
+      if (!ordered || uploaded > end || journaled > (given > end ? given : end))
+        this.breach(
+          'positions',
+          `${status.name} says captured ${captured}, journaled ${journaled}, uploaded ${uploaded}; the agent gave ${given}, the vault has ${end}`,
+        );
+    }
+  }
+
+  #catalogPut(body: Uint8Array): void {
+    const { machineId, activeSide } = JSON.parse(new TextDecoder().decode(body)) as {
+      machineId: string;
+      activeSide: string;
+    };
+    if (activeSide === 'Azure') this.#inAzure.add(machineId);
+    else this.#inAzure.delete(machineId);
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- the end
+
+  /** A failover that came up, or gave up. */
+  async failoverEnded(document: FailoverDocument, compute: MemoryCompute): Promise<void> {
+    const { failure, outcome, point, request, disks } = document;
+    if (failure?.code === 'RootMismatch' || failure?.code === 'JournalDamaged')
+      this.breach('5', `${document.name} can not use what the vault offers: ${failure.message}`);
+    if (outcome !== 'FailedOver' || point === undefined) return;
+    const machine = this.#machines.get(request.machineId);
+    const offered = this.#points.at(request.machineId, point.lsn);
+    if (machine === undefined || offered === undefined) {
+      this.breach('5', `${document.name} came up from LSN ${point.lsn}, which is no point`);
+      return;
+    }
+    for (const disk of disks ?? []) {
+      const body = compute.disks.get(disk.managedDisk.name)?.body ?? new Uint8Array();
+      const differs = compareImages(body, offered.images[disk.index] ?? []);
+      if (differs !== undefined)
+        this.breach('5', `${document.name}: disk ${disk.name} differs at byte ${differs}`);
+    }
+  }
+
+  /** When everything has settled: the journal as a whole, and every promise that was made. */
+  async settle(parts: { vault: SimVault; dataKeys: ReadonlyMap<string, Uint8Array> }): Promise<void> {
+    for (const [machineId, machine] of this.#machines) {
+      const dataKey = parts.dataKeys.get(machineId) ?? new Uint8Array();
+      const found = await journalBreaches(
+        { objects: parts.vault.objects, codec: inlineCodec },
+        {
+          machine,
+          dataKey,
+          candidates: (lsn) => this.candidates(machineId, lsn),
+          points: this.#points.lsns(machineId),
+        },
+      );
+      for (const { invariant, detail } of found) this.breach(invariant, detail);
+    }
+    await this.#points.checkKept();
+    this.#checkAcknowledged();
+  }
+
+  #checkAcknowledged(): void {
+    for (const { machineId, lsn, server, writerEpoch, atMs } of this.#acknowledged) {
+      if (this.#chains.holdsBarrier(machineId, lsn)) continue;
+      // Another writer came before it was uploaded: the agent sent it again under other LSNs.
+      if (this.#chains.newestEpoch(machineId) > writerEpoch) continue;
+      if (this.isInAzure(machineId)) continue;
+      const { lostAtMs } = this.#servers.find(({ name }) => name === server) ?? { lostAtMs: 0 };
+      if (lostAtMs >= atMs) continue;
+      this.breach(
+        '1',
+        `barrier ${lsn} of ${machineId} was acknowledged by ${server} at ${Math.round(atMs)} and is not in the journal`,
+      );
+    }
+  }
+}

@@ -1,0 +1,157 @@
+/** Every recovery point at the moment it is offered, and as long as it is (invariant 5). */
+import type { PageBlobStore } from '../../platform/ports.ts';
+import { compareImages } from './images.ts';
+import type { Machine } from './machine.ts';
+import type { Candidate } from './oracle.ts';
+import type { Image } from './sourceDisk.ts';
+
+interface PointJson {
+  machineId: string;
+  lsn: string;
+  timeMs: number;
+  disks: {
+    index: number;
+    name: string;
+    sizeBytes: number;
+    replica: { key: string; snapshot: string };
+    leaves: { key: string; snapshot: string };
+  }[];
+}
+
+export interface Offered {
+  key: string;
+  point: PointJson;
+  lsn: bigint;
+  /** When the disks were frozen, virtual. */
+  frozenMs: number;
+  images: readonly Image[];
+}
+
+export interface PointWatchDeps {
+  breach: (invariant: string, detail: string) => void;
+  pages: () => PageBlobStore;
+  machine: (machineId: string) => Machine | undefined;
+  candidates: (machineId: string, lsn: bigint) => readonly Candidate[];
+  fail: (error: unknown) => void;
+}
+
+export class PointWatch {
+  readonly #deps: PointWatchDeps;
+  /** By key of the document. */
+  readonly #offered = new Map<string, Offered>();
+  /** Every point that ever was, by key. */
+  readonly #made = new Map<string, Offered>();
+  readonly #pins = new Set<string>();
+
+  constructor(deps: PointWatchDeps) {
+    this.#deps = deps;
+  }
+
+  newest(machineId: string): Offered | undefined {
+    let newest: Offered | undefined;
+    for (const offered of this.#offered.values())
+      if (offered.point.machineId === machineId && offered.lsn > (newest?.lsn ?? -1n))
+        newest = offered;
+    return newest;
+  }
+
+  at(machineId: string, lsn: bigint): Offered | undefined {
+    for (const made of this.#made.values())
+      if (made.point.machineId === machineId && made.lsn === lsn) return made;
+    return undefined;
+  }
+
+  lsns(machineId: string): bigint[] {
+    return [...this.#made.values()]
+      .filter(({ point }) => point.machineId === machineId)
+      .map(({ lsn }) => lsn);
+  }
+
+  /** Undefined for a pin, and for a point that is put back. */
+  put(key: string, body: Uint8Array): { machineId: string; lsn: bigint } | undefined {
+    if (key.endsWith('.pin')) {
+      this.#pins.add(key.replace(/\.pin$/, '.json'));
+      return undefined;
+    }
+    const before = this.#made.get(key);
+    if (before !== undefined) {
+      this.#offered.set(key, before);
+      return undefined;
+    }
+    const point = JSON.parse(new TextDecoder().decode(body)) as PointJson;
+    this.#check(key, point).catch(this.#deps.fail);
+    return { machineId: point.machineId, lsn: BigInt(point.lsn) };
+  }
+
+  removed(key: string): void {
+    if (key.endsWith('.pin')) {
+      this.#pins.delete(key.replace(/\.pin$/, '.json'));
+      return;
+    }
+    const offered = this.#offered.get(key);
+    if (offered === undefined) return;
+    if (this.newest(offered.point.machineId) === offered)
+      this.#deps.breach('5', `the newest point is removed: ${key}`);
+    this.#offered.delete(key);
+  }
+
+  snapshotRemoved(blob: string, snapshot: string): void {
+    for (const [key, { point }] of this.#made) {
+      if (!this.#offered.has(key) && !this.#pins.has(key)) continue;
+      const uses = point.disks.some(({ replica, leaves }) =>
+        [replica, leaves].some((one) => one.key === blob && one.snapshot === snapshot),
+      );
+      if (uses) this.#deps.breach('5', `a snapshot of ${blob} is removed that ${key} needs`);
+    }
+  }
+
+  /** What is offered at the end can still be had. */
+  async checkKept(): Promise<void> {
+    for (const { key, point, images } of this.#offered.values()) {
+      const differs = await this.#difference(point, images);
+      if (differs !== undefined) this.#deps.breach('5', `${key}: ${differs}, at the end`);
+    }
+  }
+
+  async #check(key: string, point: PointJson): Promise<void> {
+    const { breach, candidates, machine } = this.#deps;
+    const lsn = BigInt(point.lsn);
+    const disks = machine(point.machineId)?.disks ?? [];
+    if (disks.length !== point.disks.length)
+      breach('5', `${key} has ${point.disks.length} disks, the machine ${disks.length}`);
+    const all = candidates(point.machineId, lsn);
+    // An LSN may have been given to barriers of several sessions; the time tells which of them was journaled.
+    const timely = all.filter(({ timeMs }) => timeMs === point.timeMs);
+    let problem = 'no agent sent a barrier with its LSN';
+    for (const { frozen } of timely.length > 0 ? timely : all)
+      for (const images of frozen.images) {
+        const differs = await this.#difference(point, images);
+        if (differs === undefined) {
+          const offered = { key, point, lsn, frozenMs: frozen.startedMs, images };
+          this.#made.set(key, offered);
+          this.#offered.set(key, offered);
+          return;
+        }
+        problem = differs;
+      }
+    breach('5', `${key}: ${problem}`);
+  }
+
+  async #difference(point: PointJson, images: readonly Image[]): Promise<string | undefined> {
+    const pages = this.#deps.pages();
+    for (const { index, name, replica, leaves } of point.disks) {
+      const { snapshot } = replica;
+      const info = await pages.info(replica.key, { snapshot });
+      const hashes = await pages.info(leaves.key, { snapshot: leaves.snapshot });
+      if (info === undefined || hashes === undefined) return `a snapshot of disk ${name} is gone`;
+      const body = await pages.read(
+        replica.key,
+        { offset: 0, length: info.size - 512 },
+        { snapshot },
+      );
+      const at = compareImages(body, images[index] ?? []);
+      if (at !== undefined) return `disk ${name} differs at byte ${at}`;
+    }
+    return undefined;
+  }
+}

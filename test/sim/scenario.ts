@@ -1,0 +1,118 @@
+/**
+ * What happens in a run, decided by its seed: how many machines of what size, and which faults when. Each run draws the kinds of faults
+ * that it knows, so that some runs are all about one thing.
+ */
+import type { CacheLimits } from '../../dataplane/journal/cache.ts';
+import type { Chance } from './chance.ts';
+
+export const faultKinds = [
+  'agent killed',
+  'agent stopped in order',
+  'agent suspended',
+  'machine rebooted',
+  'server killed',
+  'server killed in a disk call',
+  'server stopped in order',
+  'server suspended',
+  'server power lost',
+  'server power lost in a disk call',
+  'server volume lost',
+  'server disk full',
+  'server disk errors',
+  'server disk rots',
+  'applier killed',
+  'applier suspended',
+  'second applier',
+  'connections reset',
+  'link silent',
+  'server cut off from the vault',
+  'applier cut off from the vault',
+  'vault down',
+  'vault faulty',
+  'machine moved',
+  'clock jumps',
+  'resync asked for',
+  'paused',
+  'trace overrun',
+  'trace event lost',
+  'tracing turned off',
+  'raw writes',
+  'disk read errors',
+  'freezes fail',
+  'burst of writes',
+  'test failover',
+  'unplanned failover',
+  'failover runner killed',
+] as const;
+export type FaultKind = (typeof faultKinds)[number];
+
+export interface Scenario {
+  machines: { name: string; diskSizes: number[]; bufferEvents: number; writeEveryMs: number }[];
+  servers: number;
+  fill: number;
+  policy: {
+    crashConsistentSeconds: number;
+    appConsistentSeconds: number;
+    hooks: { directory: string; timeoutSeconds: number };
+  };
+  retentionSeconds: number;
+  limits: Partial<CacheLimits>;
+  cacheBytes: number;
+  latencyMs: { network: number; vault: number; sync: number };
+  vaultFaultRate: number;
+  /** Faults come until then, virtual ms. */
+  quietAtMs: number;
+  faults: { atMs: number; kind: FaultKind }[];
+}
+
+const LEAF = 65536;
+/** All machines must have a point of after the faults by then. */
+export const CONVERGED_WITHIN_MS = 1_500_000;
+
+export function scenarioOf(chance: Chance): Scenario {
+  const quietAtMs = chance.between(40_000, 120_000);
+  const known = faultKinds.filter(() => chance.chance(0.35));
+  const count = known.length === 0 ? 0 : chance.whole(2, 14);
+  const faults = Array.from({ length: count }, () => ({
+    atMs: chance.between(500, quietAtMs),
+    kind: chance.pick(known),
+  }));
+  return {
+    machines: Array.from({ length: chance.pick([1, 1, 2, 2, 3]) }, (_, index) => ({
+      name: `m${index + 1}`,
+      diskSizes: Array.from({ length: chance.whole(1, 2) }, () => diskSize(chance)),
+      bufferEvents: chance.pick([12, 60, 400]),
+      writeEveryMs: chance.pick([60, 200, 700, 2_500]),
+    })),
+    servers: 2,
+    fill: chance.pick([0, 0.2, 0.7]),
+    policy: {
+      crashConsistentSeconds: chance.pick([3, 5, 8, 15]),
+      appConsistentSeconds: chance.chance(0.3) ? 25 : 0,
+      hooks: { directory: '/etc/farshore/hooks.d', timeoutSeconds: 30 },
+    },
+    retentionSeconds: chance.pick([15, 40, 86_400]),
+    limits: {
+      logFileBytes: chance.pick([64, 256, 1024]) * 1024,
+      segmentBytes: chance.pick([256, 1024, 8192]) * 1024,
+      sealAfterMs: chance.pick([2_000, 10_000]),
+      minFreeBytes: 256 * 1024,
+    },
+    cacheBytes: chance.pick([16, 32, 64]) << 20,
+    latencyMs: {
+      network: chance.pick([0.5, 2, 15]),
+      vault: chance.pick([3, 10, 60]),
+      sync: chance.pick([1, 4, 20]),
+    },
+    vaultFaultRate: chance.pick([0, 0, 0.01, 0.05]),
+    quietAtMs,
+    faults: faults.sort((a, b) => a.atMs - b.atMs),
+  };
+}
+
+/** Whole leaves, or some blocks or sectors more. */
+function diskSize(chance: Chance): number {
+  const leaves = chance.pick([1, 3, 6, 15, 17, 31]);
+  const rest = chance.pick([0, 0, 4096, 512, 20_480, LEAF - 512]);
+  return leaves * LEAF + rest;
+}

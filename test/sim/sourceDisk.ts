@@ -1,0 +1,140 @@
+/**
+ * A block device of a source machine, with what its kernel counts and traces.
+ *
+ * Fault model. A write takes time: its content may be seen by readers before it completes, never after; it completes, is traced, and is
+ * counted a moment later, in that order. Reads take time and see what is there when they end. The device may be exchanged behind its
+ * name, and a read may fail with EIO. Writes past the filesystem (raw) may come while it is frozen.
+ */
+import { BlockDeviceError } from '../../platform/deviceErrors.ts';
+import type { BlockDevice, BlockDeviceIdentity, WriteEvent } from '../../platform/ports.ts';
+import type { Chance } from './chance.ts';
+import { forever, type Life } from './life.ts';
+
+export const LEAF = 65536;
+const SECTOR = 512;
+/** Set aside once: what a barrier reads into is large, and only one barrier is under way. */
+const KEEP_ABOVE = 32 << 20;
+
+/** A disk's content at one moment: a leaf that is undefined is zero. Never changed afterwards. */
+export type Image = readonly (Uint8Array | undefined)[];
+
+export class SourceDisk {
+  readonly path: string;
+  readonly index: number;
+  readonly name: string;
+  identity: BlockDeviceIdentity;
+  written = 0;
+  inFlight = 0;
+  readErrorRate = 0;
+  readonly #chance: Chance;
+  #leaves: (Uint8Array | undefined)[];
+  /** Leaves that belong to this disk alone, not to an image too. */
+  #own = new Set<number>();
+  #large: Uint8Array | undefined;
+
+  constructor(options: {
+    path: string;
+    index: number;
+    name: string;
+    sizeBytes: number;
+    devT: number;
+    chance: Chance;
+  }) {
+    this.path = options.path;
+    this.index = options.index;
+    this.name = options.name;
+    this.#chance = options.chance;
+    this.identity = { devT: options.devT, diskSequence: 1n, sizeBytes: options.sizeBytes };
+    this.#leaves = new Array(Math.ceil(options.sizeBytes / LEAF));
+  }
+
+  get sizeBytes(): number {
+    return this.identity.sizeBytes;
+  }
+
+  image(): Image {
+    this.#own.clear();
+    return [...this.#leaves];
+  }
+
+  /** Back to what it was. */
+  restore(image: Image): void {
+    this.#leaves = [...image];
+    this.#own.clear();
+  }
+
+  put(offset: number, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length; ) {
+      const at = offset + done;
+      const leaf = Math.floor(at / LEAF);
+      const within = at - leaf * LEAF;
+      const length = Math.min(LEAF - within, bytes.length - done);
+      this.#ownLeaf(leaf).set(bytes.subarray(done, done + length), within);
+      done += length;
+    }
+  }
+
+  get(into: Uint8Array, offset: number): number {
+    const length = Math.max(0, Math.min(into.length, this.sizeBytes - offset));
+    for (let done = 0; done < length; ) {
+      const at = offset + done;
+      const leaf = Math.floor(at / LEAF);
+      const within = at - leaf * LEAF;
+      const part = Math.min(LEAF - within, length - done);
+      const content = this.#leaves[leaf];
+      if (content === undefined) into.fill(0, done, done + part);
+      else into.set(content.subarray(within, within + part), done);
+      done += part;
+    }
+    return length;
+  }
+
+  /** As an agent's process sees it. */
+  openFor(life: Life): BlockDevice {
+    const chance = this.#chance;
+    return {
+      path: this.path,
+      multiRangeDiscards: false,
+      identity: async () => (life.dead ? await forever() : this.identity),
+      read: async (into, offset) => {
+        if (life.dead) return await forever();
+        if (chance.chance(0.3)) await life.sleep(chance.about(2));
+        if (this.readErrorRate > 0 && chance.chance(this.readErrorRate))
+          throw new BlockDeviceError('DiskReadFailed', this.path, 'input/output error');
+        return this.get(into, offset);
+      },
+      alignedBuffer: (size) => this.#buffer(size),
+      writtenSectors: async () => {
+        if (life.dead) return await forever();
+        return { written: this.written, discarded: 0, inFlight: this.inFlight };
+      },
+      close: async () => undefined,
+    };
+  }
+
+  event(offset: number, length: number, kind: WriteEvent['kind']): WriteEvent {
+    const { devT } = this.identity;
+    return {
+      devT,
+      sector: offset / SECTOR,
+      sectorCount: length / SECTOR,
+      kind,
+      counted: true,
+    };
+  }
+
+  #buffer(size: number): Uint8Array {
+    if (size < KEEP_ABOVE) return new Uint8Array(size);
+    if (this.#large?.length !== size) this.#large = new Uint8Array(size);
+    return this.#large;
+  }
+
+  #ownLeaf(leaf: number): Uint8Array {
+    const present = this.#leaves[leaf];
+    if (present !== undefined && this.#own.has(leaf)) return present;
+    const made = present === undefined ? new Uint8Array(LEAF) : present.slice();
+    this.#leaves[leaf] = made;
+    this.#own.add(leaf);
+    return made;
+  }
+}

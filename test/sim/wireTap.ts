@@ -1,0 +1,53 @@
+/** What is said on a connection, read without the product's decoder: each write of a connection is one frame. */
+
+const HEADER = 12;
+const TYPES = {
+  Welcome: 2,
+  Data: 16,
+  Uploaded: 18,
+  BarrierFreeze: 34,
+  Barrier: 35,
+  BarrierAcknowledged: 36,
+} as const;
+
+export type Spoken =
+  | { kind: 'Welcome'; writerEpoch: number }
+  | { kind: 'Data'; lastLsn: bigint }
+  | { kind: 'Uploaded'; uploadedLsn: bigint; barrierLsn: bigint }
+  | { kind: 'BarrierFreeze'; id: number; timeMs: number }
+  | { kind: 'Barrier'; id: number; lsn: bigint }
+  | { kind: 'BarrierAcknowledged'; lsn: bigint };
+
+/** Undefined for what nobody asks about. */
+export function spokenIn(frame: Uint8Array): Spoken | undefined {
+  if (frame.length < HEADER) return undefined;
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  const type = view.getUint8(4);
+  if (type === TYPES.Data) {
+    const firstLsn = view.getBigUint64(HEADER, true);
+    return { kind: 'Data', lastLsn: firstLsn + BigInt(view.getUint32(HEADER + 8, true)) - 1n };
+  }
+  if (!(Object.values(TYPES) as number[]).includes(type)) return undefined;
+  const message = JSON.parse(new TextDecoder().decode(frame.subarray(HEADER))) as Record<
+    string,
+    unknown
+  >;
+  const number = (name: string) => Number(message[name]);
+  const lsn = (name: string) => BigInt(String(message[name]));
+  switch (type) {
+    case TYPES.Welcome:
+      return { kind: 'Welcome', writerEpoch: number('writerEpoch') };
+    case TYPES.Uploaded:
+      return {
+        kind: 'Uploaded',
+        uploadedLsn: lsn('uploadedLsn'),
+        barrierLsn: lsn('barrierLsn'),
+      };
+    case TYPES.BarrierFreeze:
+      return { kind: 'BarrierFreeze', id: number('id'), timeMs: number('timeMs') };
+    case TYPES.Barrier:
+      return { kind: 'Barrier', id: number('id'), lsn: lsn('lsn') };
+    default:
+      return { kind: 'BarrierAcknowledged', lsn: lsn('lsn') };
+  }
+}
