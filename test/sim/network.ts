@@ -15,6 +15,8 @@ import type { SimTime } from './time.ts';
 /** Bytes that one direction holds before `write` waits for the reader. */
 const WINDOW = 256 << 10;
 const CONNECT_TIMEOUT_MS = 10_000;
+/** What was written before a close has so long to be taken. */
+const CLOSE_GRACE_MS = 5_000;
 
 interface Listener {
   host: string;
@@ -302,13 +304,17 @@ class End implements Channel {
     this.#closed = true;
     this.#outgoing.send('end');
     this.#incoming.notify();
+    const { time } = this.#link.network;
+    time.after(CLOSE_GRACE_MS, 'close grace ends', () => {
+      if (this.#outgoing.size > 0) this.destroy();
+    });
   }
 
   /** Also what the kernel does when the process dies. */
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
-    if (!this.#closed) this.#outgoing.send('reset');
+    this.#outgoing.send('reset');
     this.#incoming.notify();
     this.#outgoing.notify();
   }

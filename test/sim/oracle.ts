@@ -299,21 +299,22 @@ export class Oracle implements Tap, VaultWatch {
       for (const { invariant, detail } of found) this.breach(invariant, detail);
     }
     await this.#points.checkKept();
-    this.#checkAcknowledged();
   }
 
-  #checkAcknowledged(): void {
-    for (const { machineId, lsn, server, writerEpoch, atMs } of this.#acknowledged) {
-      if (this.#chains.holdsBarrier(machineId, lsn)) continue;
-      // Another writer came before it was uploaded: the agent sent it again under other LSNs.
-      if (this.#chains.newestEpoch(machineId) > writerEpoch) continue;
-      if (this.isInAzure(machineId)) continue;
-      const { lostAtMs } = this.#servers.find(({ name }) => name === server) ?? { lostAtMs: 0 };
-      if (lostAtMs >= atMs) continue;
-      this.breach(
-        '1',
-        `barrier ${lsn} of ${machineId} was acknowledged by ${server} at ${Math.round(atMs)} and is not in the journal`,
+  /** Barriers that were acknowledged before a moment, are not in the journal, and have no reason not to be. */
+  missing(beforeMs: number): string[] {
+    return this.#acknowledged
+      .filter((barrier) => barrier.atMs < beforeMs && this.#isMissing(barrier))
+      .map(
+        ({ lsn, machineId, server, atMs }) =>
+          `barrier ${lsn} of ${machineId} was acknowledged by ${server} at ${Math.round(atMs)} and is not in the journal`,
       );
-    }
+  }
+
+  #isMissing({ machineId, lsn, server, writerEpoch, atMs }: Acknowledged): boolean {
+    if (this.#chains.holdsBarrier(machineId, lsn) || this.isInAzure(machineId)) return false;
+    // Another writer came before it was uploaded: the agent sends what it carried again, under other LSNs.
+    if (this.#chains.newestEpoch(machineId) > writerEpoch) return false;
+    return (this.#servers.find(({ name }) => name === server)?.lostAtMs ?? 0) < atMs;
   }
 }

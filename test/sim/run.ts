@@ -28,6 +28,8 @@ export interface RunResult {
 }
 
 const LOOK_MS = 500;
+/** What was acknowledged before everything had converged is in the vault so long after. */
+const UPLOADED_WITHIN_MS = 180_000;
 
 export async function runSeed(
   seed: number,
@@ -55,7 +57,7 @@ class Run {
     const { print } = options;
     if (print !== undefined)
       time.onNote = (text) => {
-        if (/dies|breach|rot in|not done/.test(text)) print(`${time.nowMs.toFixed(1)} ## ${text}`);
+        if (/dies|breach|rot in|not done|^fault |goes on$|reset|boots/.test(text)) print(`${time.nowMs.toFixed(1)} ## ${text}`);
       };
     this.#oracle = new Oracle(time, () => this.#site.vault);
     const vault = new SimVault({
@@ -132,6 +134,11 @@ class Run {
     const settled = () => isOver() || (!failovers.busy && this.#converged(quietAtMs));
     const end = await time.run({ ms: quietAtMs + CONVERGED_WITHIN_MS, done: settled });
     if (end === 'late') this.#notConverged(quietAtMs, failovers.busy);
+    if (isOver()) return;
+    const convergedAtMs = time.nowMs;
+    const kept = () => isOver() || this.#oracle.missing(convergedAtMs).length === 0;
+    await time.run({ ms: convergedAtMs + UPLOADED_WITHIN_MS, done: kept });
+    for (const missing of this.#oracle.missing(convergedAtMs)) this.#oracle.breach('1', missing);
     if (isOver()) return;
     await this.#oracle.settle({ vault: this.#site.vault, dataKeys: operator.dataKeys });
   }
