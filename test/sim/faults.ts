@@ -200,6 +200,7 @@ export class Faults {
 
   #rot(server: Server): void {
     server.lostAtMs = this.#site.time.nowMs;
+    server.rotted = true;
     const file = server.cacheDisk.rot((path) => !path.startsWith('cache.json'));
     this.#site.time.note(`rot in ${file ?? 'nothing'}`);
     server.kill();

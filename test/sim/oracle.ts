@@ -195,6 +195,7 @@ export class Oracle implements Tap, VaultWatch {
     else if (key.startsWith('points/')) this.#pointPut(key, body);
     else if (key.endsWith('/state.json')) this.#stateSaved(body);
     else if (key.startsWith('control/status/processserver-')) this.#statusPut(body);
+    else if (key.startsWith('control/status/applier-')) this.#applierStatusPut(body);
     else if (key.startsWith('catalog/')) this.#catalogPut(body);
   }
 
@@ -250,6 +251,16 @@ export class Oracle implements Tap, VaultWatch {
           `${status.name} says captured ${captured}, journaled ${journaled}, uploaded ${uploaded}; the agent gave ${given}, the vault has ${end}`,
         );
     }
+  }
+
+  /** A barrier that can't be proven is a bug of somebody's, unless bits rotted under a process server. */
+  #applierStatusPut(body: Uint8Array): void {
+    if (this.#servers.some(({ rotted }) => rotted)) return;
+    const status = JSON.parse(new TextDecoder().decode(body)) as {
+      machines: { machineId: string; error?: { code: string; message: string } }[];
+    };
+    for (const { error } of status.machines)
+      if (error?.code === 'BarrierRootMismatch') this.breach('5', error.message);
   }
 
   #catalogPut(body: Uint8Array): void {

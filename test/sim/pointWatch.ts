@@ -9,6 +9,7 @@ interface PointJson {
   machineId: string;
   lsn: string;
   timeMs: number;
+  consistency: 'Crash' | 'App';
   disks: {
     index: number;
     name: string;
@@ -92,7 +93,15 @@ export class PointWatch {
     if (offered === undefined) return;
     if (this.newest(offered.point.machineId) === offered)
       this.#deps.breach('5', `the newest point is removed: ${key}`);
+    // It may be put back: a recovery pinned it at the same moment.
     this.#offered.delete(key);
+    const { machineId, consistency } = offered.point;
+    const another = [...this.#offered.values()].some(
+      ({ point }) => point.machineId === machineId && point.consistency === 'App',
+    );
+    if (consistency === 'App' && !another)
+      this.#deps.breach('5', `the last application-consistent point is removed: ${key}`);
+    if (this.#pins.has(key)) this.#deps.breach('5', `a point in use is removed: ${key}`);
   }
 
   snapshotRemoved(blob: string, snapshot: string): void {

@@ -30,6 +30,8 @@ export class Server {
   down = false;
   /** Since when what it acknowledged and had not uploaded may be gone: its volume was replaced or damaged. */
   lostAtMs = Number.NEGATIVE_INFINITY;
+  /** A bit of its volume was flipped. */
+  rotted = false;
 
   constructor(
     site: Site,
