@@ -1,7 +1,12 @@
 /**
  * A machine's local state on the cache disk: `machines/<machineId>/state.json`, replaced durably. What it says plus a replay of the log
  * after it is what was true when the process died.
+ *
+ *   JSON (machineStateSchema) | "\n" | CRC-32 of the JSON, 8 hex digits | "\n"
+ *
+ * Without the checksum a flipped bit could make another digest or position of it, and what is written then never joins the journal.
  */
+import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { replaceFile } from '../../platform/durableFile.ts';
 import { errorCode, FarshoreError } from '../../platform/errors.ts';
@@ -11,6 +16,8 @@ import { dnsLabel, machineIdSchema, resyncReasonSchema } from '../../vault/docum
 export const MACHINES_DIRECTORY = 'machines';
 const STATE_VERSION = 1;
 const STATE_SIZE_MAX = 1 << 20;
+/** The checksum's digits and the newlines around them. */
+const CHECKSUM_SIZE = 10;
 
 const position = z.codec(z.string().regex(/^(0|[1-9][0-9]{0,18})$/), z.bigint().nonnegative(), {
   decode: (text) => BigInt(text),
@@ -88,8 +95,10 @@ export async function readMachineState(
     throw error;
   }
   try {
-    const json: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-    const state = machineStateSchema.parse(json);
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    const json = text.slice(0, -CHECKSUM_SIZE);
+    if (text !== withChecksum(json)) return 'unreadable';
+    const state = machineStateSchema.parse(JSON.parse(json));
     return state.machineId === machineId ? state : 'unreadable';
   } catch {
     return 'unreadable';
@@ -99,7 +108,12 @@ export async function readMachineState(
 /** Durable when it resolves; a crash leaves the old one or the new one. Calls for one machine must not overlap. */
 export async function writeMachineState(disk: Disk, state: MachineState): Promise<void> {
   const text = JSON.stringify(z.encode(machineStateSchema, state));
-  await replaceFile(disk, statePath(state.machineId), new TextEncoder().encode(text));
+  const bytes = new TextEncoder().encode(withChecksum(text));
+  await replaceFile(disk, statePath(state.machineId), bytes);
+}
+
+function withChecksum(json: string): string {
+  return `${json}\n${crc32(json).toString(16).padStart(8, '0')}\n`;
 }
 
 export async function readSmallFile(disk: Disk, path: string): Promise<Uint8Array> {
