@@ -33,11 +33,24 @@ export class Faults {
   }
 
   strike(kind: FaultKind): void {
+    const server = this.#chance.pick(this.#targets.servers);
+    // What a process server has acknowledged and not uploaded is little, and short-lived, unless the vault is away.
+    const behindOutage = /^(server|machine moved)/.test(kind) && this.#chance.chance(0.6);
+    if (!behindOutage) {
+      this.#strikeNow(kind, server);
+      return;
+    }
+    this.#cutOff(server.host);
+    this.#site.time.after(this.#chance.between(500, 15_000), `fault ${kind}, of late`, () => {
+      if (!this.#over) this.#strikeNow(kind, server);
+    });
+  }
+
+  #strikeNow(kind: FaultKind, server: Server): void {
     const chance = this.#chance;
-    const { machines, servers, appliers, operator, failovers } = this.#targets;
+    const { machines, appliers, operator, failovers } = this.#targets;
     const { network, vault } = this.#site;
     const machine = chance.pick(machines);
-    const server = chance.pick(servers);
     const applier = chance.pick(appliers);
     const { machineId } = machine;
     this.#site.counted(kind);

@@ -3,7 +3,10 @@ import type { PageBlobStore } from '../../platform/ports.ts';
 import { compareImages } from './images.ts';
 import type { Machine } from './machine.ts';
 import type { Candidate } from './oracle.ts';
-import type { Image } from './sourceDisk.ts';
+import { type Image, LEAF } from './sourceDisk.ts';
+
+/** Of a fixed VHD, behind the disk's bytes. */
+const FOOTER = 512;
 
 interface PointJson {
   machineId: string;
@@ -148,18 +151,22 @@ export class PointWatch {
 
   async #difference(point: PointJson, images: readonly Image[]): Promise<string | undefined> {
     const pages = this.#deps.pages();
-    for (const { index, name, replica, leaves } of point.disks) {
+    for (const { index, name, replica, leaves: table } of point.disks) {
       const { snapshot } = replica;
       const info = await pages.info(replica.key, { snapshot });
-      const hashes = await pages.info(leaves.key, { snapshot: leaves.snapshot });
+      const hashes = await pages.info(table.key, { snapshot: table.snapshot });
       if (info === undefined || hashes === undefined) return `a snapshot of disk ${name} is gone`;
-      const body = await pages.read(
-        replica.key,
-        { offset: 0, length: info.size - 512 },
-        { snapshot },
-      );
-      const at = compareImages(body, images[index] ?? []);
-      if (at !== undefined) return `disk ${name} differs at byte ${at}`;
+      const image = images[index] ?? [];
+      const leaves = Math.max(image.length, Math.ceil((info.size - FOOTER) / LEAF));
+      for (let leaf = 0; leaf < leaves; leaf += 1) {
+        const offset = leaf * LEAF;
+        const length = Math.max(0, Math.min(LEAF, info.size - FOOTER - offset));
+        const range = { offset, length };
+        const bytes =
+          length === 0 ? new Uint8Array(0) : await pages.read(replica.key, range, { snapshot });
+        const at = compareImages(bytes, image.slice(leaf, leaf + 1));
+        if (at !== undefined) return `disk ${name} differs at byte ${offset + at}`;
+      }
     }
     return undefined;
   }

@@ -70,9 +70,10 @@ const LEAF = 65536;
 export const CONVERGED_WITHIN_MS = 1_500_000;
 
 export function scenarioOf(chance: Chance): Scenario {
-  const quietAtMs = chance.between(40_000, 120_000);
-  const known = faultKinds.filter(() => chance.chance(0.35));
-  const count = known.length === 0 ? 0 : chance.whole(2, 14);
+  const quietAtMs = chance.between(30_000, 90_000);
+  const share = chance.pick([0.08, 0.15, 0.4]);
+  const known = faultKinds.filter(() => chance.chance(share));
+  const count = known.length === 0 ? 0 : chance.whole(3, 18);
   const faults = Array.from({ length: count }, () => ({
     atMs: chance.between(500, quietAtMs),
     kind: chance.pick(known),

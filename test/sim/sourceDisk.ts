@@ -12,8 +12,11 @@ import { forever, type Life } from './life.ts';
 
 export const LEAF = 65536;
 const SECTOR = 512;
-/** Set aside once: what a barrier reads into is large, and only one barrier is under way. */
-const KEEP_ABOVE = 32 << 20;
+/**
+ * Buffers are handed out in turn, for an agent does one thing at a time: a pass holds two of a size, a barrier five, a resync six. New
+ * ones each time would keep the collector busy.
+ */
+const BUFFERS = 8;
 
 /** A disk's content at one moment: a leaf that is undefined is zero. Never changed afterwards. */
 export type Image = readonly (Uint8Array | undefined)[];
@@ -30,7 +33,7 @@ export class SourceDisk {
   #leaves: (Uint8Array | undefined)[];
   /** Leaves that belong to this disk alone, not to an image too. */
   #own = new Set<number>();
-  #large: Uint8Array | undefined;
+  readonly #buffers = new Map<number, { ring: Uint8Array[]; next: number }>();
 
   constructor(options: {
     path: string;
@@ -124,9 +127,20 @@ export class SourceDisk {
   }
 
   #buffer(size: number): Uint8Array {
-    if (size < KEEP_ABOVE) return new Uint8Array(size);
-    if (this.#large?.length !== size) this.#large = new Uint8Array(size);
-    return this.#large;
+    let kept = this.#buffers.get(size);
+    if (kept === undefined) {
+      kept = { ring: [], next: 0 };
+      this.#buffers.set(size, kept);
+    }
+    // Only one barrier is under way.
+    const count = size > 32 << 20 ? 1 : BUFFERS;
+    if (kept.ring.length < count) {
+      const made = new Uint8Array(size);
+      kept.ring.push(made);
+      return made;
+    }
+    kept.next = (kept.next + 1) % count;
+    return kept.ring[kept.next] as Uint8Array;
   }
 
   #ownLeaf(leaf: number): Uint8Array {
