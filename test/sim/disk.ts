@@ -26,7 +26,7 @@ export class SimDisk {
   /** Milliseconds that a sync takes, on average. */
   syncMs = 3;
   /** Kills the process that makes the nth call from now that changes something. */
-  #trap: { calls: number; after: boolean; sprung: () => void } | undefined;
+  #trap: { calls: number; only: string; after: boolean; sprung: () => void } | undefined;
 
   constructor(options: { time: SimTime; chance: Chance; name: string; capacityBytes?: number }) {
     this.name = options.name;
@@ -75,9 +75,16 @@ export class SimDisk {
     this.#media = new MemoryDisk({ capacityBytes: this.#media.capacityBytes });
   }
 
-  /** `sprung` is called in the middle of the nth call that changes something: before or after its effect. */
-  setTrap(calls: number, sprung: () => void): void {
-    this.#trap = { calls, after: this.#chance.chance(0.5), sprung };
+  /**
+   * `sprung` is called in the middle of the nth call that changes something under a path that begins with `only`: before or after its
+   * effect.
+   */
+  setTrap(trap: { calls: number; only?: string; sprung: () => void }): void {
+    this.#trap = { only: '', ...trap, after: this.#chance.chance(0.5) };
+  }
+
+  clearTrap(): void {
+    this.#trap = undefined;
   }
 
   /** One bit of a file that `which` accepts. Returns the file. */
@@ -112,7 +119,7 @@ export class SimDisk {
     const changes = operation !== 'read';
     if (changes) this.#time.note(`${this.name} ${operation} ${path}`);
     const fails = this.errorRate > 0 && this.#chance.chance(this.errorRate);
-    const trap = changes ? this.#countToTrap() : undefined;
+    const trap = changes ? this.#countToTrap(path) : undefined;
     if (trap !== undefined && !trap.after) {
       trap.sprung();
       return await forever();
@@ -147,9 +154,9 @@ export class SimDisk {
     throw eio(path);
   }
 
-  #countToTrap(): { after: boolean; sprung: () => void } | undefined {
+  #countToTrap(path: string): { after: boolean; sprung: () => void } | undefined {
     const trap = this.#trap;
-    if (trap === undefined) return undefined;
+    if (trap === undefined || !path.startsWith(trap.only)) return undefined;
     trap.calls -= 1;
     if (trap.calls > 0) return undefined;
     this.#trap = undefined;

@@ -4,11 +4,12 @@
  * Fault model of Azure: calls take time and are lost with the runner that makes them, before or after they took effect; a machine may be
  * refused, after which the failover is undone.
  */
-import { desire, runFailover } from '../../recovery/failover.ts';
-import type { RecoveryDeps } from '../../recovery/context.ts';
+
 import { ComputeError } from '../../platform/computeErrors.ts';
 import { errorCode } from '../../platform/errors.ts';
 import type { Compute, DiskImageReader } from '../../platform/ports.ts';
+import type { RecoveryDeps } from '../../recovery/context.ts';
+import { desire, runFailover } from '../../recovery/failover.ts';
 import type { FailoverDocument, FailoverRequest } from '../../vault/ledger.ts';
 import { LedgerEntry } from '../../vault/ledger.ts';
 import { MemoryCompute } from '../fakes/memoryCompute.ts';

@@ -54,100 +54,79 @@ export class Faults {
     const applier = chance.pick(appliers);
     const { machineId } = machine;
     this.#site.counted(kind);
-    switch (kind) {
-      case 'agent killed':
-        return machine.killAgent();
-      case 'agent stopped in order':
-        return machine.stopAgent();
-      case 'agent suspended':
-        return this.#suspend(machine.life);
-      case 'machine rebooted':
-        return machine.reboot(chance.between(2_000, 15_000));
-      case 'server killed':
-        return server.kill();
-      case 'server killed in a disk call':
-        return server.cacheDisk.setTrap(chance.whole(1, 60), () => server.kill());
-      case 'server stopped in order':
-        return server.stop();
-      case 'server suspended':
-        return this.#suspend(server.life);
-      case 'server power lost':
-        return this.#powerLost(server);
-      case 'server power lost in a disk call':
-        return server.cacheDisk.setTrap(chance.whole(1, 60), () => this.#powerLost(server));
-      case 'server volume lost':
-        return server.volumeLost();
-      case 'server disk full':
-        return this.#fill(server);
-      case 'server disk errors':
+    const strikes: Record<FaultKind, () => unknown> = {
+      'agent killed': () => machine.killAgent(),
+      'agent stopped in order': () => machine.stopAgent(),
+      'agent suspended': () => this.#suspend(machine.life),
+      'machine rebooted': () => machine.reboot(chance.between(2_000, 15_000)),
+      'server killed': () => server.kill(),
+      'server killed in a disk call': () => this.#trap(server, () => server.kill()),
+      'server stopped in order': () => server.stop(),
+      'server suspended': () => this.#suspend(server.life),
+      'server power lost': () => this.#powerLost(server),
+      'server power lost in a disk call': () => this.#trap(server, () => this.#powerLost(server)),
+      'server volume lost': () => server.volumeLost(),
+      'server disk full': () => this.#fill(server),
+      'server disk errors': () => {
         server.cacheDisk.errorRate = chance.pick([0.003, 0.02]);
-        return this.#later(5_000, () => {
+        this.#later(5_000, () => {
           server.cacheDisk.errorRate = 0;
         });
-      case 'server disk rots':
-        return this.#rot(server);
-      case 'applier killed':
-        return applier.kill();
-      case 'applier suspended':
-        return this.#suspend(applier.life);
-      case 'second applier':
-        return this.#secondApplier();
-      case 'connections reset':
-        return network.reset(machine.host, server.host);
-      case 'link silent':
+      },
+      'server disk rots': () => this.#rot(server),
+      'applier killed': () => applier.kill(),
+      'applier suspended': () => this.#suspend(applier.life),
+      'second applier': () => appliers[1]?.start(),
+      'connections reset': () => network.reset(machine.host, server.host),
+      'link silent': () => {
         network.silence(machine.host, server.host);
-        return this.#later(25_000, () => network.heal(machine.host, server.host));
-      case 'server cut off from the vault':
-        return this.#cutOff(server.host);
-      case 'applier cut off from the vault':
-        return this.#cutOff(applier.host);
-      case 'vault down':
+        this.#later(25_000, () => network.heal(machine.host, server.host));
+      },
+      'server cut off from the vault': () => this.#cutOff(server.host),
+      'applier cut off from the vault': () => this.#cutOff(applier.host),
+      'vault down': () => {
         vault.down = true;
-        return this.#later(20_000, () => {
+        this.#later(20_000, () => {
           vault.down = false;
         });
-      case 'vault faulty':
+      },
+      'vault faulty': () => {
         vault.faultRate = chance.pick([0.1, 0.3, 0.6]);
-        return this.#later(15_000, () => {
+        this.#later(15_000, () => {
           vault.faultRate = this.#vaultFaultRate;
         });
-      case 'machine moved':
-        return this.#try(() => operator.move(machineId));
-      case 'clock jumps':
-        return this.#jump(chance.pick([machine, server, applier]).clock);
-      case 'resync asked for':
-        return operator.requestResync(machineId);
-      case 'paused':
+      },
+      'machine moved': () => this.#try(() => operator.move(machineId)),
+      'clock jumps': () => this.#jump(chance.pick([machine, server, applier]).clock),
+      'resync asked for': () => operator.requestResync(machineId),
+      paused: () => {
         operator.pause(machineId, true);
-        return this.#later(10_000, () => operator.pause(machineId, false));
-      case 'trace overrun':
-        return machine.workload.burst(machine.kernel.bufferEvents * 3);
-      case 'trace event lost':
-        return this.#loseEvent(machine);
-      case 'tracing turned off':
-        machine.kernel.turnTracingOff();
-        return;
-      case 'raw writes':
-        return this.#writeRaw(machine);
-      case 'disk read errors':
+        this.#later(10_000, () => operator.pause(machineId, false));
+      },
+      'trace overrun': () => machine.workload.burst(machine.kernel.bufferEvents * 3),
+      'trace event lost': () => this.#loseEvent(machine),
+      'tracing turned off': () => machine.kernel.turnTracingOff(),
+      'raw writes': () => this.#writeRaw(machine),
+      'disk read errors': () => {
         for (const disk of machine.disks) disk.readErrorRate = 0.3;
-        return this.#later(8_000, () => {
+        this.#later(8_000, () => {
           for (const disk of machine.disks) disk.readErrorRate = 0;
         });
-      case 'freezes fail':
+      },
+      'freezes fail': () => {
         machine.kernel.freezeFailRate = 0.7;
-        return this.#later(10_000, () => {
+        this.#later(10_000, () => {
           machine.kernel.freezeFailRate = 0;
         });
-      case 'burst of writes':
-        return machine.workload.burst(chance.whole(10, 80));
-      case 'test failover':
-        return this.#try(() => failovers.run(machine, 'Test', { undone: chance.chance(0.2) }));
-      case 'unplanned failover':
-        return this.#try(() => failovers.run(machine, 'Unplanned', { undone: chance.chance(0.75) }));
-      case 'failover runner killed':
-        return failovers.kill();
-    }
+      },
+      'burst of writes': () => machine.workload.burst(chance.whole(10, 80)),
+      'test failover': () =>
+        this.#try(() => failovers.run(machine, 'Test', { undone: chance.chance(0.2) })),
+      'unplanned failover': () =>
+        this.#try(() => failovers.run(machine, 'Unplanned', { undone: chance.chance(0.75) })),
+      'failover runner killed': () => failovers.kill(),
+    };
+    strikes[kind]();
   }
 
   /** No fault comes any more, and what lasted ends. */
@@ -165,7 +144,7 @@ export class Faults {
     for (const { host } of [...servers, ...appliers]) vault.heal(host);
     for (const server of servers) {
       server.cacheDisk.errorRate = 0;
-      server.cacheDisk.setTrap(Number.POSITIVE_INFINITY, () => undefined);
+      server.cacheDisk.clearTrap();
       for (const machine of machines) network.heal(machine.host, server.host);
     }
     for (const machine of machines) {
@@ -190,6 +169,13 @@ export class Faults {
     life.stop();
     const ms = this.#chance.pick([1_000, 10_000, 70_000]);
     this.#site.time.after(this.#chance.between(ms / 3, ms), 'goes on', () => life.goOn());
+  }
+
+  /** In one of the next calls, or of those on the log. */
+  #trap(server: Server, sprung: () => void): void {
+    const calls = this.#chance.whole(1, 40);
+    const only = this.#chance.pick(['', 'log/', 'machines/']);
+    server.cacheDisk.setTrap({ calls, only, sprung });
   }
 
   #powerLost(server: Server): void {
@@ -217,11 +203,6 @@ export class Faults {
     const file = server.cacheDisk.rot((path) => !path.startsWith('cache.json'));
     this.#site.time.note(`rot in ${file ?? 'nothing'}`);
     server.kill();
-  }
-
-  #secondApplier(): void {
-    const [, second] = this.#targets.appliers;
-    second?.start();
   }
 
   #cutOff(host: string): void {

@@ -190,8 +190,7 @@ export class Kernel {
         if (life.dead) return await forever();
         const instance = this.#instance;
         if (instance === undefined) return { lost: 0 };
-        for (const buffer of instance.buffers)
-          for (const event of buffer.splice(0)) onEvent(event);
+        for (const buffer of instance.buffers) for (const event of buffer.splice(0)) onEvent(event);
         return { lost: instance.lost };
       },
       intact: async () => {

@@ -147,9 +147,13 @@ export class Machine {
   }
 
   #restartAgent(): void {
-    this.#site.time.after(RESTART_MS * this.#chance.between(0.3, 1.5), `${this.name} restart`, () => {
-      if (this.#life.dead && !this.#off) this.#startAgent();
-    });
+    this.#site.time.after(
+      RESTART_MS * this.#chance.between(0.3, 1.5),
+      `${this.name} restart`,
+      () => {
+        if (this.#life.dead && !this.#off) this.#startAgent();
+      },
+    );
   }
 
   #startAgent(): void {

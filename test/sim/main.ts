@@ -72,7 +72,8 @@ async function show(): Promise<void> {
   if (mutant !== undefined) (await import('./mutate.ts')).plant(mutant);
   const { runSeed } = await import('./run.ts');
   const { breaches, trace, ms, events } = await runSeed(from, { print: tell });
-  for (const { invariant, at, detail } of breaches) tell(`breach of "${invariant}" at ${at} ms: ${detail}`);
+  for (const { invariant, at, detail } of breaches)
+    tell(`breach of "${invariant}" at ${at} ms: ${detail}`);
   tell(`seed ${from}: ${events} events in ${ms} ms, trace ${trace}`);
   if (breaches.length > 0) process.exitCode = 1;
 }

@@ -175,9 +175,7 @@ class Link {
 
   isBetween(a: string, b: string): boolean {
     const { client, server } = this.#connection;
-    return (
-      (client.host === a && server.host === b) || (client.host === b && server.host === a)
-    );
+    return (client.host === a && server.host === b) || (client.host === b && server.host === a);
   }
 
   isOf(host: string): boolean {
@@ -270,7 +268,12 @@ class End implements Channel {
   constructor(
     link: Link,
     life: Life,
-    parts: { peer: ChannelPeer; incoming: Pipe; outgoing: Pipe; wrote: (bytes: Uint8Array) => void },
+    parts: {
+      peer: ChannelPeer;
+      incoming: Pipe;
+      outgoing: Pipe;
+      wrote: (bytes: Uint8Array) => void;
+    },
   ) {
     this.#link = link;
     this.#life = life;

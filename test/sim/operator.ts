@@ -14,8 +14,8 @@ import { VaultControl } from '../../vault/control.ts';
 import { endorseRecipients } from '../../vault/controllerTrust.ts';
 import {
   type AssignmentsDocument,
-  assignmentsDocumentSchema,
   applierStatusSchema,
+  assignmentsDocumentSchema,
   type CatalogDocument,
   decodeDocument,
   encodeDocument,

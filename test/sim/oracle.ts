@@ -295,7 +295,10 @@ export class Oracle implements Tap, VaultWatch {
   }
 
   /** When everything has settled: the journal as a whole, and every promise that was made. */
-  async settle(parts: { vault: SimVault; dataKeys: ReadonlyMap<string, Uint8Array> }): Promise<void> {
+  async settle(parts: {
+    vault: SimVault;
+    dataKeys: ReadonlyMap<string, Uint8Array>;
+  }): Promise<void> {
     for (const [machineId, machine] of this.#machines) {
       const dataKey = parts.dataKeys.get(machineId) ?? new Uint8Array();
       const found = await journalBreaches(

@@ -57,7 +57,8 @@ class Run {
     const { print } = options;
     if (print !== undefined)
       time.onNote = (text) => {
-        if (/dies|breach|rot in|not done|^fault |goes on$|reset|boots/.test(text)) print(`${time.nowMs.toFixed(1)} ## ${text}`);
+        if (/dies|breach|rot in|not done|^fault |goes on$|reset|boots/.test(text))
+          print(`${time.nowMs.toFixed(1)} ## ${text}`);
       };
     this.#oracle = new Oracle(time, () => this.#site.vault);
     const vault = new SimVault({
@@ -122,7 +123,11 @@ class Run {
     for (const machine of machines) machine.start();
     for (const server of servers) server.start();
     appliers[0]?.start();
-    const faults = new Faults(this.#site, { machines, servers, appliers, operator, failovers }, scenario);
+    const faults = new Faults(
+      this.#site,
+      { machines, servers, appliers, operator, failovers },
+      scenario,
+    );
     for (const { atMs, kind } of scenario.faults)
       time.after(atMs, `fault ${kind}`, () => faults.strike(kind));
     this.#watch();
@@ -170,8 +175,7 @@ class Run {
     this.#machines = machines;
     const applierKey = generateBoxKey(this.#chance);
     const appliers = [1, 2].map(
-      (number) =>
-        new Applier(this.#site, { name: `applier-${number}`, vaultId, key: applierKey }),
+      (number) => new Applier(this.#site, { name: `applier-${number}`, vaultId, key: applierKey }),
     );
     this.#oracle.begin({ machines, servers });
     return { servers, machines, appliers, applierKey };
