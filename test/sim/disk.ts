@@ -87,11 +87,14 @@ export class SimDisk {
     this.#trap = undefined;
   }
 
-  /** One bit of a file that `which` accepts. Returns the file. */
-  rot(which: (path: string) => boolean): string | undefined {
-    const files = this.#media.files().filter(({ path, size }) => size > 0 && which(path));
-    if (files.length === 0) return undefined;
-    const { path, size } = this.#chance.pick(files);
+  /** One bit of a file, of any kind that there is. Returns the file; undefined when there is none. */
+  rot(kinds: readonly RegExp[]): string | undefined {
+    const files = this.#media.files().filter(({ size }) => size > 0);
+    const byKind = kinds
+      .map((kind) => files.filter(({ path }) => kind.test(path)))
+      .filter((some) => some.length > 0);
+    if (byKind.length === 0) return undefined;
+    const { path, size } = this.#chance.pick(this.#chance.pick(byKind));
     this.#media.flipBit(path, { offset: this.#chance.below(size), bit: this.#chance.below(8) });
     return path;
   }

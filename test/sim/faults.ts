@@ -9,6 +9,9 @@ import type { FaultKind } from './scenario.ts';
 import type { Server } from './server.ts';
 import type { Site } from './site.ts';
 
+/** What the cache promises to notice, or to keep from mattering; cache.json says itself what to do. */
+const ROTTING = [/\.log$/, /state\.json$/, /\.seg$/, /\.(leaves|unsettled)$/];
+
 export interface FaultTargets {
   machines: readonly Machine[];
   servers: readonly Server[];
@@ -123,7 +126,11 @@ export class Faults {
       'test failover': () =>
         this.#try(() => failovers.run(machine, 'Test', { undone: chance.chance(0.2) })),
       'unplanned failover': () =>
-        this.#try(() => failovers.run(machine, 'Unplanned', { undone: chance.chance(0.75) })),
+        this.#try(async () => {
+          await failovers.run(machine, 'Unplanned', { undone: chance.chance(0.75) });
+          // Whoever begins anew must not write behind the seal.
+          if (chance.chance(0.4) && !this.#over) server.volumeLost();
+        }),
       'failover runner killed': () => failovers.kill(),
     };
     strikes[kind]();
@@ -200,7 +207,7 @@ export class Faults {
   #rot(server: Server): void {
     server.lostAtMs = this.#site.time.nowMs;
     server.rotted = true;
-    const file = server.cacheDisk.rot((path) => !path.startsWith('cache.json'));
+    const file = server.cacheDisk.rot(ROTTING);
     this.#site.time.note(`rot in ${file ?? 'nothing'}`);
     server.kill();
   }

@@ -30,6 +30,7 @@ export interface RunResult {
 const LOOK_MS = 500;
 /** What was acknowledged before everything had converged is in the vault so long after. */
 const UPLOADED_WITHIN_MS = 180_000;
+const FAILOVER_WITHIN_MS = 900_000;
 
 export async function runSeed(
   seed: number,
@@ -145,6 +146,8 @@ class Run {
     await time.run({ ms: convergedAtMs + UPLOADED_WITHIN_MS, done: kept });
     for (const missing of this.#oracle.missing(convergedAtMs)) this.#oracle.breach('1', missing);
     if (isOver()) return;
+    await this.#bringUp(failovers);
+    if (isOver()) return;
     await this.#oracle.settle({ vault: this.#site.vault, dataKeys: operator.dataKeys });
   }
 
@@ -179,6 +182,25 @@ class Run {
     );
     this.#oracle.begin({ machines, servers });
     return { servers, machines, appliers, applierKey };
+  }
+
+  /** What is offered in the end can be brought up. */
+  async #bringUp(failovers: Failovers): Promise<void> {
+    const sources = this.#machines.filter(({ machineId }) => !this.#oracle.isInAzure(machineId));
+    if (sources.length === 0) return;
+    const time = this.#time;
+    const machine = this.#chance.pick(sources);
+    let outcome: string | undefined;
+    failovers
+      .run(machine, 'Test', { undone: false })
+      .then((document) => {
+        outcome = document?.outcome ?? 'none';
+      })
+      .catch((error: unknown) => time.fail(error));
+    const isOver = () => outcome !== undefined || this.#oracle.breaches.length > 0;
+    await time.run({ ms: time.nowMs + FAILOVER_WITHIN_MS, done: isOver });
+    if (this.#oracle.breaches.length === 0 && outcome !== 'CleanedUp')
+      this.#oracle.breach('a point can be brought up', `${machine.name}: ${outcome ?? 'not over'}`);
   }
 
   #watch(): void {
