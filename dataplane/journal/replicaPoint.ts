@@ -52,12 +52,15 @@ export async function completePoint(
   return point;
 }
 
-/** Removes snapshots that belong to no point: of a set that was never completed, or of a point that was half removed. */
+/**
+ * Removes snapshots that belong to no point: of a set that was never completed, or of a point that was half removed. Such a set lies at
+ * or before where the replica stood when we took it; what lies behind is a successor's, which may have made its point meanwhile.
+ */
 export async function removeOrphanSnapshots(
   deps: PointMakerDeps,
   disks: Iterable<ReplicaDisk>,
 ): Promise<void> {
-  const { machineId } = deps.fence.state;
+  const { machineId, applied } = deps.fence.state;
   const index = await listPoints(deps.objects, machineId);
   const kept = new Set([...index.lsns, ...index.pinned]);
   for (const { key, leavesKey } of disks)
@@ -65,7 +68,7 @@ export async function removeOrphanSnapshots(
       for await (const { snapshot, metadata } of deps.pages.snapshots(blob)) {
         const lsn = lsnOf(metadata);
         // Without an LSN it was not made by us.
-        if (lsn === undefined || kept.has(lsn)) continue;
+        if (lsn === undefined || lsn > applied.lsn || kept.has(lsn)) continue;
         await deps.pages.removeSnapshot(blob, snapshot);
         deps.logger.info(
           { machineId, blob, snapshot, lsn: lsn.toString() },

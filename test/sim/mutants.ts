@@ -309,7 +309,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'remove-snapshots-of-older-points',
     file: 'dataplane/journal/replicaPoint.ts',
-    find: '        if (lsn === undefined || kept.has(lsn)) continue;',
+    find: '        if (lsn === undefined || lsn > applied.lsn || kept.has(lsn)) continue;',
     replace: '        if (lsn === undefined || lsn === index.lsns.at(-1)) continue;',
     breaks: '5',
   },
