@@ -100,6 +100,7 @@ export class Faults {
         });
       },
       'machine moved': () => this.#try(() => operator.move(machineId)),
+      'machine moved there and back': () => this.#moveThereAndBack(machineId, server),
       'clock jumps': () => this.#jump(chance.pick([machine, server, applier]).clock),
       'resync asked for': () => operator.requestResync(machineId),
       paused: () => {
@@ -176,6 +177,17 @@ export class Faults {
     life.stop();
     const ms = this.#chance.pick([1_000, 10_000, 70_000]);
     this.#site.time.after(this.#chance.between(ms / 3, ms), 'goes on', () => life.goOn());
+  }
+
+  /** A process server may be in the middle of its claim then, or may not have heard of any of it. */
+  #moveThereAndBack(machineId: string, server: Server): void {
+    const move = () => this.#try(() => this.#targets.operator.move(machineId));
+    move();
+    this.#site.time.after(this.#chance.between(500, 12_000), 'moved back', () => {
+      if (this.#over) return;
+      move();
+      if (this.#chance.chance(0.4)) this.#suspend(server.life);
+    });
   }
 
   /** In one of the next calls, or of those on the log. */

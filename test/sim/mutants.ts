@@ -79,13 +79,6 @@ export const mutants: readonly Mutant[] = [
     breaks: '2',
   },
   {
-    name: 'accept-a-log-with-a-gap',
-    file: 'dataplane/journal/openJournal.ts',
-    find: '  return { state, damage: (await tablesMissing(deps, state)) ?? logGap(deps, state) };',
-    replace: '  return { state, damage: await tablesMissing(deps, state) };',
-    breaks: '1',
-  },
-  {
     name: 'no-checksum-of-a-sealed-file',
     file: 'dataplane/journal/sealedFile.ts',
     find: "  if (hash.digest('hex') !== options.digest) return undefined;",

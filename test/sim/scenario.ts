@@ -30,6 +30,7 @@ export const faultKinds = [
   'vault down',
   'vault faulty',
   'machine moved',
+  'machine moved there and back',
   'clock jumps',
   'resync asked for',
   'paused',

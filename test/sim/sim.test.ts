@@ -23,7 +23,7 @@ describe('the simulated data path', () => {
   test(
     'is the same run each time for the same seed',
     async () => {
-      const range = { from: 7_001, seeds: 6 };
+      const range = { from: 7_001, seeds: 4 };
       const first = await runCampaign(range);
       // In slices of other lengths: what ran before in the same process must not matter.
       const second = new Map<number, string>();
