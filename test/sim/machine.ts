@@ -233,6 +233,7 @@ export class Machine {
       facts: async () => ({ hostname: this.name, kernel: 'sim', bootId: this.kernel.bootId }),
       disks: async () => [],
       powerOff: async () => undefined,
+      giveWay: () => undefined,
     };
   }
 
