@@ -24,6 +24,8 @@ try {
     ['CRD types', ['node', 'hack/generate-crd-types.ts', '--check']],
   ] as const)
     add(staticCheck(name, command));
+  // `npm run sim` runs any number.
+  process.env.FARSHORE_SIM_SEEDS ??= '200';
   add(await vitest('unit', 'live'));
   process.env.KUBEBUILDER_ASSETS = await ensureKubernetes((line) => console.log(line));
   // Both mostly wait, for servers, boots and barriers: side by side they take little longer than the longer one.

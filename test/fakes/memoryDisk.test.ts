@@ -74,6 +74,39 @@ describe('a crash', () => {
     expect(await contentOf(disk, 'a')).toBe('abcdef');
   });
 
+  test('torn, keeps of the changes of a directory a first part: every part is met, and no other', async () => {
+    const outcomes = new Set<string>();
+    for (let seed = 1; seed <= 40; seed += 1) {
+      const disk = new MemoryDisk();
+      const file = await disk.open('a', 'create');
+      await file.write(bytes('a'), 0);
+      await file.sync();
+      await disk.syncDirectory('.');
+      await disk.rename({ from: 'a', to: 'b' });
+      await disk.rename({ from: 'b', to: 'c' });
+      disk.crash({ torn: new SeededRandom(seed) });
+      outcomes.add((await disk.list('.')).join());
+    }
+    expect([...outcomes].sort()).toEqual(['a', 'b', 'c']);
+  });
+
+  test('loses what was written before a sync that failed, whatever is synced later', async () => {
+    const disk = new MemoryDisk();
+    const file = await disk.open('a', 'create');
+    await disk.syncDirectory('.');
+    await file.write(bytes('kept'), 0);
+    await file.sync();
+    await file.write(bytes('lost'), 0);
+    disk.fault = (operation) => (operation === 'sync' ? new Error('EIO') : undefined);
+    await expect(file.sync()).rejects.toThrow('EIO');
+    disk.fault = undefined;
+    await file.write(bytes('later'), 0);
+    await file.sync();
+    expect(await contentOf(disk, 'a')).toBe('later');
+    disk.crash();
+    expect(await contentOf(disk, 'a')).toBe('kept');
+  });
+
   test('whatever was written and synced, the synced prefix survives a torn crash, and the seed decides the rest', async () => {
     const operation = fc.oneof(
       fc.record({ write: fc.nat(20), at: fc.nat(4000) }),
