@@ -109,8 +109,9 @@ export class SourceDisk {
       alignedBuffer: (size) => this.#buffer(size),
       writtenSectors: async () => {
         if (life.dead) return await forever();
-        return { written: this.written, discarded: 0, inFlight: this.inFlight };
+        return { written: this.written, discarded: 0 };
       },
+      writesInFlight: async () => (life.dead ? await forever() : this.inFlight),
       close: async () => undefined,
     };
   }
