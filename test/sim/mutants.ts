@@ -45,8 +45,8 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'state-file-not-synced',
-    file: 'dataplane/journal/machineState.ts',
-    find: '    await handle.sync();\n',
+    file: 'platform/durableFile.ts',
+    find: '    await file.sync();\n',
     replace: '',
     breaks: '1',
   },
@@ -111,8 +111,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'take-any-segment-for-our-own',
     file: 'dataplane/journal/segmentCommit.ts',
-    find: "    if (position.digest === segment.digest) return { outcome: 'committed' };",
-    replace: "    if (position.seq >= 0) return { outcome: 'committed' };",
+    find: '    if (present === undefined || present.position.digest === digest)\n',
+    replace: '    if (present === undefined || present.position.seq >= 0)\n',
     breaks: '3',
   },
   {
@@ -155,9 +155,9 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'forget-dirt-on-acknowledgement',
     file: 'dataplane/agent/replication.ts',
-    find: '        this.#acknowledgedBarrierLsn = lsn;\n',
+    find: '      acknowledged: ({ lsn }) => this.#barriers.acknowledged(lsn),\n',
     replace:
-      '        this.#acknowledgedBarrierLsn = lsn;\n        for (const disk of this.#capture.disks) disk.dirt.barrierUploaded(lsn);\n',
+      '      acknowledged: ({ lsn }) => {\n        this.#barriers.acknowledged(lsn);\n        for (const disk of this.#capture.disks) disk.dirt.barrierUploaded(lsn);\n      },\n',
     breaks: '1',
   },
   {
@@ -251,7 +251,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'do-not-send-again-to-another-cache',
     file: 'dataplane/agent/replication.ts',
-    find: '    if (cacheId !== this.#cacheId || journaledLsn < this.#capturedLsn)\n',
+    find: '    if (isOtherCache || journaledLsn < this.#memory.capturedLsn)\n',
     replace: '    if (journaledLsn < 0n)\n',
     breaks: '1',
   },
@@ -323,7 +323,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'prune-the-last-app-consistent-point',
     file: 'dataplane/journal/pointRetention.ts',
-    find: '      if (newestApp === lsn) continue;',
+    find: '      if (newestApp?.lsn === lsn) continue;',
     replace: '',
     breaks: '5',
   },
