@@ -1,7 +1,7 @@
 import { errorMessage, FarshoreError } from '../platform/errors.ts';
 import type { Clock, ObjectStore } from '../platform/ports.ts';
 import { Catalog } from '../vault/catalog.ts';
-import type { VaultDocument } from '../vault/documents.ts';
+import type { VaultDocument } from '../vault/documents/vault.ts';
 import { boxContext, openDataKey, openSealedKey } from '../vault/keys.ts';
 import {
   answerRecoveryChallenge,

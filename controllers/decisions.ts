@@ -6,7 +6,7 @@
  */
 import { Reason } from '../crds/index.ts';
 import type { Condition } from '../platform/kubernetes.ts';
-import type { NameClaim } from '../vault/documents.ts';
+import type { NameClaim } from '../vault/documents/nameClaim.ts';
 
 export interface Objection {
   /** One of crds/conditions.ts, or the stable code of an error. */

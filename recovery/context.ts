@@ -8,8 +8,9 @@ import type {
   PageBlobStore,
   Random,
 } from '../platform/ports.ts';
-import type { CatalogDocument } from '../vault/documents.ts';
-import type { FailoverDocument, FailoverStep, LedgerEntry } from '../vault/ledger.ts';
+import type { CatalogDocument } from '../vault/documents/catalog.ts';
+import type { FailoverDocument, FailoverStep } from '../vault/documents/failover.ts';
+import type { LedgerEntry } from '../vault/ledger.ts';
 
 export interface RecoveryDeps {
   clock: Clock;

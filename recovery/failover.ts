@@ -7,7 +7,7 @@
  */
 import { isComputeError } from '../platform/computeErrors.ts';
 import { errorCode, errorMessage, type FarshoreError } from '../platform/errors.ts';
-import type { FailoverDocument, FailoverStep, StepName } from '../vault/ledger.ts';
+import type { FailoverDocument, FailoverStep, StepName } from '../vault/documents/failover.ts';
 import { LedgerEntry } from '../vault/ledger.ts';
 import type { RecoveryDeps, StepContext, StepRun } from './context.ts';
 import { FailoverFatal } from './errors.ts';

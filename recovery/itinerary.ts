@@ -1,7 +1,7 @@
 /**
  * Which steps a failover takes, as data: the runner, the status and the CLI's display all read this list.
  */
-import type { FailoverDocument, FailoverRequest, StepName } from '../vault/ledger.ts';
+import type { FailoverDocument, FailoverRequest, StepName } from '../vault/documents/failover.ts';
 
 interface Station {
   step: StepName;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { FailoverDocument } from '../vault/ledger.ts';
+import type { FailoverDocument } from '../vault/documents/failover.ts';
 import { diskName, nicName, vmName } from './names.ts';
 
 describe('names in Azure', () => {

@@ -1,5 +1,5 @@
 /** How the resources of a failover are called in Azure; fixed by the ledger's entry, so that every attempt means the same ones. */
-import type { FailoverDocument } from '../vault/ledger.ts';
+import type { FailoverDocument } from '../vault/documents/failover.ts';
 
 const NAME_LONGEST = 64;
 

@@ -4,7 +4,7 @@ import { collect } from '../test/conformance/objectStore.ts';
 import { ManualClock } from '../test/fakes/manualClock.ts';
 import { MemoryObjectStore } from '../test/fakes/memoryObjectStore.ts';
 import { Catalog } from './catalog.ts';
-import type { CatalogDocument } from './documents.ts';
+import type { CatalogDocument } from './documents/catalog.ts';
 
 const clock = new ManualClock();
 let store: MemoryObjectStore;

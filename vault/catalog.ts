@@ -1,12 +1,9 @@
 /** catalog/<machineId>.json: what a recovery must know of a machine when nothing else is left. */
 import type { ObjectStore } from '../platform/ports.ts';
 import { createDocument, readDocument, updateDocument, type Versioned } from './documentStore.ts';
-import {
-  type CatalogDocument,
-  catalogDocumentSchema,
-  machineIdSchema,
-  VaultDocumentError,
-} from './documents.ts';
+import { type CatalogDocument, catalogDocumentSchema } from './documents/catalog.ts';
+import { VaultDocumentError } from './documents/codec.ts';
+import { machineIdSchema } from './documents/fields.ts';
 import { vaultLayout } from './layout.ts';
 
 export class Catalog {

@@ -5,7 +5,8 @@
 import { FarshoreError } from '../platform/errors.ts';
 import type { Clock, ObjectStore } from '../platform/ports.ts';
 import { createDocument, readDocument, type Versioned } from './documentStore.ts';
-import { type ControllerDocument, controllerDocumentSchema, encodeDocument } from './documents.ts';
+import { encodeDocument } from './documents/codec.ts';
+import { type ControllerDocument, controllerDocumentSchema } from './documents/controller.ts';
 import { vaultLayout } from './layout.ts';
 
 export type ControlState =

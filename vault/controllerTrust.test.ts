@@ -1,7 +1,7 @@
 import { describe, expect } from 'vitest';
 import { test } from '../test/fixtures/vaultFounder.ts';
 import { endorseController, endorseRecipients, trustedControllers } from './controllerTrust.ts';
-import type { VaultDocument } from './documents.ts';
+import type { VaultDocument } from './documents/vault.ts';
 import { setRecoveryRecipients } from './recipients.ts';
 import { generateRecoveryKey } from './recoveryKey.ts';
 import { generateSigningKey, type SigningKey } from './signing.ts';

@@ -5,7 +5,7 @@
  * signatures from that pin reaches: lists of recovery recipients signed by a key that counts, and controller keys endorsed by a key
  * that counts or by a recovery key on such a list.
  */
-import type { VaultDocument } from './documents.ts';
+import type { VaultDocument } from './documents/vault.ts';
 import { decodeRecoveryRecipient } from './recoveryKey.ts';
 import { type SigningKey, signText, verifyText } from './signing.ts';
 

@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 import { FarshoreError } from '../platform/errors.ts';
 import type { ObjectStore } from '../platform/ports.ts';
-import { decodeDocument, encodeDocument, VaultDocumentError } from './documents.ts';
+import { decodeDocument, encodeDocument, VaultDocumentError } from './documents/codec.ts';
 
 /** The largest document but for assignments, which say their own limit. */
 export const DOCUMENT_MAX_BYTES = 4 << 20;

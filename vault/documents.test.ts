@@ -1,24 +1,19 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { z } from 'zod';
-import {
-  assignmentsDocumentSchema,
-  catalogDocumentSchema,
-  controllerDocumentSchema,
-  decodeDocument,
-  encodeDocument,
-  enrolmentAnswerSchema,
-  enrolmentRequestSchema,
-  nameClaimSchema,
-  pointDocumentSchema,
-  processServerStatusSchema,
-  recoveryCheckSchema,
-  replicaStateSchema,
-  signedSchema,
-  trimMarkSchema,
-  VaultDocumentError,
-  vaultDocumentSchema,
-} from './documents.ts';
+import { assignmentsDocumentSchema } from './documents/assignments.ts';
+import { catalogDocumentSchema } from './documents/catalog.ts';
+import { decodeDocument, encodeDocument, VaultDocumentError } from './documents/codec.ts';
+import { controllerDocumentSchema } from './documents/controller.ts';
+import { enrolmentAnswerSchema, enrolmentRequestSchema } from './documents/enrolment.ts';
+import { nameClaimSchema } from './documents/nameClaim.ts';
+import { pointDocumentSchema } from './documents/point.ts';
+import { processServerStatusSchema } from './documents/processServerStatus.ts';
+import { recoveryCheckSchema } from './documents/recoveryCheck.ts';
+import { replicaStateSchema } from './documents/replicaState.ts';
+import { signedSchema } from './documents/signed.ts';
+import { trimMarkSchema } from './documents/trimMark.ts';
+import { vaultDocumentSchema } from './documents/vault.ts';
 
 const schemas: Record<string, z.ZodType> = {
   vaultDocumentSchema,

@@ -8,13 +8,12 @@ import { FarshoreError } from '../platform/errors.ts';
 import { patiently } from '../platform/patience.ts';
 import type { Clock, Disk, Logger, ObjectStore, Random } from '../platform/ports.ts';
 import { certificateRequestDer } from './authority.ts';
+import { decodeDocument, encodeDocument } from './documents/codec.ts';
 import {
-  decodeDocument,
   type EnrolmentAnswer,
-  encodeDocument,
   enrolmentAnswerSchema,
   enrolmentRequestSchema,
-} from './documents.ts';
+} from './documents/enrolment.ts';
 import { answerMac, sameMac, tokenKey, tokenRequestMac } from './enrolmentProof.ts';
 import {
   type BoxKey,

@@ -4,7 +4,7 @@
  *   farshore:machine:<machineId>        an agent; may write that machine's journal alone
  *   farshore:processserver:<name>       a process server; agents talk to nobody else
  */
-import { machineIdSchema } from './documents.ts';
+import { machineIdSchema } from './documents/fields.ts';
 
 const MACHINE = 'farshore:machine:';
 const PROCESS_SERVER = 'farshore:processserver:';

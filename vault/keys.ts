@@ -21,7 +21,7 @@ import {
 } from 'node:crypto';
 import { FarshoreError } from '../platform/errors.ts';
 import type { Random } from '../platform/ports.ts';
-import type { SealedKey } from './documents.ts';
+import type { SealedKey } from './documents/sealedKey.ts';
 import { decodeKeyString, encodeKeyString, KEY_SEED_SIZE } from './keyStrings.ts';
 
 const PUBLIC_KEY_SIZE = 32;

@@ -3,7 +3,7 @@
  *
  * Numbers in keys are zero-padded so that key order is number order.
  */
-import type { Lsn } from './documents.ts';
+import type { Lsn } from './documents/fields.ts';
 
 const SEQUENCE_DIGITS = 12;
 const LSN_DIGITS = 20;

@@ -5,7 +5,7 @@
 import { FarshoreError } from '../platform/errors.ts';
 import type { Clock, ObjectStore } from '../platform/ports.ts';
 import { createDocument, readDocument, updateDocument } from './documentStore.ts';
-import { type NameClaim, nameClaimSchema } from './documents.ts';
+import { type NameClaim, nameClaimSchema } from './documents/nameClaim.ts';
 import { vaultLayout } from './layout.ts';
 
 /** Which resource asks: the one with this uid, of this installation. */

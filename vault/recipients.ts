@@ -6,7 +6,9 @@ import type { ObjectStore, Random } from '../platform/ports.ts';
 import { Catalog } from './catalog.ts';
 import { endorseRecipients } from './controllerTrust.ts';
 import type { Versioned } from './documentStore.ts';
-import { type SealedKey, type VaultDocument, VaultDocumentError } from './documents.ts';
+import { VaultDocumentError } from './documents/codec.ts';
+import type { SealedKey } from './documents/sealedKey.ts';
+import type { VaultDocument } from './documents/vault.ts';
 import {
   type BoxKey,
   boxContext,

@@ -7,12 +7,9 @@ import { createHash } from 'node:crypto';
 import { FarshoreError } from '../platform/errors.ts';
 import type { Clock, ObjectStore, Random } from '../platform/ports.ts';
 import { readDocument } from './documentStore.ts';
-import {
-  encodeDocument,
-  type RecoveryCheck,
-  recoveryCheckSchema,
-  type VaultDocument,
-} from './documents.ts';
+import { encodeDocument } from './documents/codec.ts';
+import { type RecoveryCheck, recoveryCheckSchema } from './documents/recoveryCheck.ts';
+import type { VaultDocument } from './documents/vault.ts';
 import { boxContext, openSealedKey, sealKeyForAll } from './keys.ts';
 import { vaultLayout } from './layout.ts';
 import { decodeRecoveryRecipient, type RecoveryKey } from './recoveryKey.ts';

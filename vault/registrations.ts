@@ -3,7 +3,8 @@
  * everybody with the vault's credential can write one: only a signed one counts.
  */
 
-import type { Registration, VaultDocument } from './documents.ts';
+import type { Registration } from './documents/registration.ts';
+import type { VaultDocument } from './documents/vault.ts';
 import { type SigningKey, signText, verifyText } from './signing.ts';
 import { isEndorsedController } from './vault.ts';
 

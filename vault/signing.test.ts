@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { SeededRandom } from '../test/fakes/seededRandom.ts';
-import { encodeDocument, signedSchema } from './documents.ts';
+import { encodeDocument } from './documents/codec.ts';
+import { signedSchema } from './documents/signed.ts';
 import {
   type AcceptedDocument,
   decodeSigningKey,

@@ -10,7 +10,8 @@ import {
 import type { z } from 'zod';
 import { FarshoreError } from '../platform/errors.ts';
 import type { Random } from '../platform/ports.ts';
-import { decodeDocument, type Signed, signedSchema } from './documents.ts';
+import { decodeDocument } from './documents/codec.ts';
+import { type Signed, signedSchema } from './documents/signed.ts';
 import { decodeKeyString, encodeKeyString, KEY_SEED_SIZE } from './keyStrings.ts';
 import { decodePublicKey, KeyError } from './keys.ts';
 

@@ -12,13 +12,8 @@ import {
   trustedControllers,
 } from './controllerTrust.ts';
 import { DOCUMENT_MAX_BYTES, updateDocument, type Versioned } from './documentStore.ts';
-import {
-  decodeDocument,
-  encodeDocument,
-  FORMAT_VERSION,
-  type VaultDocument,
-  vaultDocumentSchema,
-} from './documents.ts';
+import { decodeDocument, encodeDocument, FORMAT_VERSION } from './documents/codec.ts';
+import { type VaultDocument, vaultDocumentSchema } from './documents/vault.ts';
 import {
   type BoxKey,
   boxContext,

@@ -1,6 +1,6 @@
 /** Whether a Failover that was deleted can go: what a test made is removed, and whatever runs has ended. */
 import { type Failover, Reason } from '../../crds/index.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import { type Objection, vaultObjection } from '../decisions.ts';
 import { type Environment, namespaceOf } from '../environment.ts';
 import { isControlled } from '../openvaults/openVaults.ts';

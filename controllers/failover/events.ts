@@ -1,6 +1,6 @@
 /** What Events tell of a Failover: that it was accepted or refused, each step that ended, its outcome. Pure. */
 import { type Failover, Reason } from '../../crds/index.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import type { Objection } from '../decisions.ts';
 import { conditionOf } from '../runtime/conditions.ts';
 import type { Happening } from '../runtime/eventRecorder.ts';

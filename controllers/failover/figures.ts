@@ -1,4 +1,4 @@
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import type { FailoverFigures } from '../openvaults/figures.ts';
 
 /** A failover's figures for the metrics: what its ledger entry says. */

@@ -1,9 +1,9 @@
 /** What policies.ts decides from: read from caches, from the vault's observation, and from the vault itself where seconds count. */
 import type { Failover } from '../../crds/index.ts';
 import { holderOf } from '../../recovery/steps/catalog.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
 import type { VaultFacts } from '../decisions.ts';
 import { type Environment, namespaceOf } from '../environment.ts';
 import type { OpenVault } from '../openvaults/openVaults.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Reason } from '../../crds/index.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import { firstObjection } from '../decisions.ts';
 import {
   beginChecks,

@@ -2,8 +2,8 @@
 import { type Failover, Reason } from '../../crds/index.ts';
 import type { Condition } from '../../platform/kubernetes.ts';
 import { nextOf, releases } from '../../recovery/itinerary.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import {
   type Check,
   firstObjection,

@@ -2,7 +2,8 @@
 import { type Failover, type FailoverStatus, farshoreTypes } from '../../crds/index.ts';
 import type { Logger } from '../../platform/ports.ts';
 import { desire, runFailover } from '../../recovery/failover.ts';
-import { type FailoverDocument, LedgerEntry } from '../../vault/ledger.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
+import { LedgerEntry } from '../../vault/ledger.ts';
 import type { Objection } from '../decisions.ts';
 import { type Environment, isDeleted, namespaceOf } from '../environment.ts';
 import { assertInControl, isControlled } from '../openvaults/openVaults.ts';

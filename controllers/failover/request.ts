@@ -1,7 +1,7 @@
 /** From a Failover resource to the ledger's entry: everything is resolved now, so that later changes of other resources do nothing. */
 import type { Failover, ProtectedVM, RecoveryVault } from '../../crds/index.ts';
 import type { Random } from '../../platform/ports.ts';
-import type { FailoverDocument, FailoverRequest } from '../../vault/ledger.ts';
+import type { FailoverDocument, FailoverRequest } from '../../vault/documents/failover.ts';
 import { durationSeconds, namespaceOf } from '../environment.ts';
 import type { ControlledVault } from '../openvaults/openVaults.ts';
 import { resolveTarget } from '../protectedvm/target.ts';

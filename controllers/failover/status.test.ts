@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { FailoverDocument, FailoverStep } from '../../vault/ledger.ts';
+import type { FailoverDocument, FailoverStep } from '../../vault/documents/failover.ts';
 import { type FailoverStatusInput, showFailover } from './status.ts';
 
 const at = Date.UTC(2026, 0, 1);

@@ -1,7 +1,7 @@
 /** A Failover's status: a copy of the vault's ledger, and nothing else. Pure. */
 import { ConditionType, type FailoverStatus, Reason } from '../../crds/index.ts';
 import { forwardSteps } from '../../recovery/itinerary.ts';
-import type { FailoverDocument, FailoverStep, StepName } from '../../vault/ledger.ts';
+import type { FailoverDocument, FailoverStep, StepName } from '../../vault/documents/failover.ts';
 import { type Decided, fails, fromCode, holds, type Objection, unknown } from '../decisions.ts';
 import { atRest, notStalled } from '../summary.ts';
 

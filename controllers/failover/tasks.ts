@@ -4,7 +4,7 @@
  */
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Logger } from '../../platform/ports.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import type { ObjectKey } from '../runtime/objectKey.ts';
 
 export type RunTask = (options: {

@@ -7,14 +7,13 @@ import { errorMessage } from '../../platform/errors.ts';
 import type { Clock, Random } from '../../platform/ports.ts';
 import { certificateRequestDer } from '../../vault/authority.ts';
 import { createDocument, updateDocument } from '../../vault/documentStore.ts';
+import { encodeDocument } from '../../vault/documents/codec.ts';
 import {
   type EnrolmentAnswer,
   type EnrolmentRequest,
-  encodeDocument,
   enrolmentAnswerSchema,
-  type Registration,
-  registrationSchema,
-} from '../../vault/documents.ts';
+} from '../../vault/documents/enrolment.ts';
+import { type Registration, registrationSchema } from '../../vault/documents/registration.ts';
 import { answerMac, sameMac, tokenKey, tokenRequestMac } from '../../vault/enrolmentProof.ts';
 import { decodePublicKey } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';

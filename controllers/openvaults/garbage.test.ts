@@ -6,13 +6,11 @@ import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
 import { recordingLogger } from '../../test/fakes/silentLogger.ts';
 import { machineReport, reportStatus } from '../../test/operator/peers.ts';
 import { Catalog } from '../../vault/catalog.ts';
-import {
-  catalogDocumentSchema,
-  encodeDocument,
-  enrolmentRequestSchema,
-  machineStatusSchema,
-  pointDocumentSchema,
-} from '../../vault/documents.ts';
+import { catalogDocumentSchema } from '../../vault/documents/catalog.ts';
+import { encodeDocument } from '../../vault/documents/codec.ts';
+import { enrolmentRequestSchema } from '../../vault/documents/enrolment.ts';
+import { machineStatusSchema } from '../../vault/documents/machineStatus.ts';
+import { pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { VaultObservation } from './observation.ts';
 import { PointsReader } from './points.ts';

@@ -5,21 +5,16 @@
 import type { z } from 'zod';
 import { errorMessage } from '../../platform/errors.ts';
 import type { Clock, Logger, ObjectInfo, ObjectStore, StoredObject } from '../../platform/ports.ts';
+import { type ApplierStatus, applierStatusSchema } from '../../vault/documents/applierStatus.ts';
+import { type CatalogDocument, catalogDocumentSchema } from '../../vault/documents/catalog.ts';
+import { decodeDocument, VaultDocumentError } from '../../vault/documents/codec.ts';
+import { type EnrolmentRequest, enrolmentRequestSchema } from '../../vault/documents/enrolment.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
 import {
-  type ApplierStatus,
-  applierStatusSchema,
-  type CatalogDocument,
-  catalogDocumentSchema,
-  decodeDocument,
-  type EnrolmentRequest,
-  enrolmentRequestSchema,
-  type MachineStatus,
   type ProcessServerStatus,
   processServerStatusSchema,
-  type Registration,
-  registrationSchema,
-  VaultDocumentError,
-} from '../../vault/documents.ts';
+} from '../../vault/documents/processServerStatus.ts';
+import { type Registration, registrationSchema } from '../../vault/documents/registration.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { significantOffset } from '../vaultTime.ts';
 import { Heartbeats, SILENT_MS } from './heartbeats.ts';

@@ -1,12 +1,8 @@
 /** The recovery points of one machine as they are shown: how many, how old, the newest of each kind. */
 import type { ObjectStore, StoredObject } from '../../platform/ports.ts';
-import {
-  decodeDocument,
-  type Lsn,
-  type PointDocument,
-  pointDocumentSchema,
-  VaultDocumentError,
-} from '../../vault/documents.ts';
+import { decodeDocument, VaultDocumentError } from '../../vault/documents/codec.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import { type PointDocument, pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 
 export interface PointSummary {

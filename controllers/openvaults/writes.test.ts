@@ -11,12 +11,10 @@ import { silentLogger } from '../../test/fakes/silentLogger.ts';
 import { protectedVM, recoveryVault, replicationPolicy } from '../../test/operator/manifests.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import { VaultControl } from '../../vault/control.ts';
-import {
-  controllerDocumentSchema,
-  encodeDocument,
-  enrolmentRequestSchema,
-  registrationSchema,
-} from '../../vault/documents.ts';
+import { encodeDocument } from '../../vault/documents/codec.ts';
+import { controllerDocumentSchema } from '../../vault/documents/controller.ts';
+import { enrolmentRequestSchema } from '../../vault/documents/enrolment.ts';
+import { registrationSchema } from '../../vault/documents/registration.ts';
 import { type BoxKey, encodePublicKey, generateBoxKey } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { NameClaims } from '../../vault/names.ts';

@@ -1,6 +1,6 @@
 /** Whether a ProcessServer can be acted on: its vault is there, and its replicas' names in it are its own. */
 import type { ProcessServer } from '../../crds/index.ts';
-import type { NameClaim } from '../../vault/documents.ts';
+import type { NameClaim } from '../../vault/documents/nameClaim.ts';
 import {
   type Check,
   firstObjection,

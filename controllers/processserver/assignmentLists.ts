@@ -1,7 +1,7 @@
 /** The signed lists of machines of a process server's replicas: decided from its duties (assignments.ts), kept current in the vault. */
 import type { ProcessServer } from '../../crds/index.ts';
 import { FarshoreError } from '../../platform/errors.ts';
-import type { AssignmentsDocument } from '../../vault/documents.ts';
+import type { AssignmentsDocument } from '../../vault/documents/assignments.ts';
 import type { Environment } from '../environment.ts';
 import { assertInControl, type ControlledVault, type OpenVault } from '../openvaults/openVaults.ts';
 import { readAssignments, writeAssignments } from './assignmentStore.ts';

@@ -4,10 +4,9 @@ import { trustedControllers } from '../../vault/controllerTrust.ts';
 import {
   type AssignmentsDocument,
   assignmentsDocumentSchema,
-  encodeDocument,
-  signedSchema,
-  VaultDocumentError,
-} from '../../vault/documents.ts';
+} from '../../vault/documents/assignments.ts';
+import { encodeDocument, VaultDocumentError } from '../../vault/documents/codec.ts';
+import { signedSchema } from '../../vault/documents/signed.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { openSigned, SignedDocumentError, signPayload } from '../../vault/signing.ts';
 import type { ControlledVault, OpenVault } from '../openvaults/openVaults.ts';

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { AssignmentsDocument, CatalogDocument } from '../../vault/documents.ts';
+import type { AssignmentsDocument } from '../../vault/documents/assignments.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import {
   type AssignmentsInput,
   chooseReplica,

@@ -5,7 +5,8 @@
  * manifest) than a wish, so the machines it would drop stay in it until a person confirms with the token of that very removal.
  */
 import { createHash } from 'node:crypto';
-import type { Assignment, AssignmentsDocument, CatalogDocument } from '../../vault/documents.ts';
+import type { Assignment, AssignmentsDocument } from '../../vault/documents/assignments.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import { canonical } from '../canonicalJson.ts';
 
 /** More than these many machines, and more than this share of them, leave a list only after a confirmation. */

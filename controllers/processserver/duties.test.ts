@@ -6,7 +6,7 @@ import {
   protectedVM,
   replicationPolicy,
 } from '../../test/operator/manifests.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import type { Environment } from '../environment.ts';
 import type { OpenVault } from '../openvaults/openVaults.ts';
 import { gatherDuties } from './duties.ts';

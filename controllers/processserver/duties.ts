@@ -1,6 +1,6 @@
 /** Gathers what a process server's replicas must do: machines, their catalog entries, their policies. */
 import type { ProcessServer, ProtectedVM, ReplicationPolicy } from '../../crds/index.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import { durationSeconds, type Environment, isDeleted, namespaceOf } from '../environment.ts';
 import type { OpenVault } from '../openvaults/openVaults.ts';
 import type { MachineIntent, MachinePolicy } from './assignments.ts';

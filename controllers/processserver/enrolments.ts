@@ -1,6 +1,6 @@
 /** Taking in process servers (by the one-time token) and agents (by the passphrase): decided here, answered in the vault. */
 import { type ProcessServer, type ProtectedVM, Reason } from '../../crds/index.ts';
-import type { EnrolmentRequest } from '../../vault/documents.ts';
+import type { EnrolmentRequest } from '../../vault/documents/enrolment.ts';
 import { agentRequestMac, passphraseKey, sameMac } from '../../vault/enrolmentProof.ts';
 import { type Environment, namespaceOf } from '../environment.ts';
 import {

@@ -1,4 +1,4 @@
-import type { ProcessServerStatus } from '../../vault/documents.ts';
+import type { ProcessServerStatus } from '../../vault/documents/processServerStatus.ts';
 import type { ProcessServerFigures } from '../openvaults/figures.ts';
 
 /** A replica's figures for the metrics, as it reported them; its heartbeat's age is computed when somebody asks. */

@@ -1,6 +1,6 @@
 /** Everything that a ProcessServer shows. Pure. */
 import { ConditionType, type ProcessServerStatus, Reason } from '../../crds/index.ts';
-import type { ProcessServerStatus as ReportedStatus } from '../../vault/documents.ts';
+import type { ProcessServerStatus as ReportedStatus } from '../../vault/documents/processServerStatus.ts';
 import { type Decided, fails, holds, type Objection, unknown } from '../decisions.ts';
 import { allDone, beingDeleted, notStalled, passesByItself } from '../summary.ts';
 import { HEARTBEAT_LIMIT_MS, significantOffset } from '../vaultTime.ts';

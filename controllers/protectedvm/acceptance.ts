@@ -6,7 +6,7 @@ import {
   type RecoveryVault,
   type ReplicationPolicy,
 } from '../../crds/index.ts';
-import type { NameClaim } from '../../vault/documents.ts';
+import type { NameClaim } from '../../vault/documents/nameClaim.ts';
 import { firstObjection, type Objection } from '../decisions.ts';
 import { type Environment, namespaceOf, vaultKeyOf } from '../environment.ts';
 import {

@@ -1,7 +1,9 @@
 /** A machine's entry in the vault's catalog: made with its data key, then kept as the resource asks. Decided purely, written by CAS. */
 import type { ProtectedVM, RecoveryVault, ReplicationPolicy } from '../../crds/index.ts';
 import type { Random } from '../../platform/ports.ts';
-import type { CatalogDocument, MachineStatus, Registration } from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
+import type { Registration } from '../../vault/documents/registration.ts';
 import {
   boxContext,
   createDataKey,

@@ -1,6 +1,6 @@
 /** Every condition of a ProtectedVM, all of them from the first visit. Pure. */
 import { ConditionType, Reason } from '../../crds/index.ts';
-import type { MachineStatus } from '../../vault/documents.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
 import {
   type Decided,
   fails,

@@ -1,6 +1,6 @@
 /** Letting go of a ProtectedVM: its process server has it no more, and no name is left of one that never sent anything. */
 import { farshoreTypes, type ProtectedVM, Reason } from '../../crds/index.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { firstObjection, type Objection } from '../decisions.ts';
 import { type Environment, namespaceOf, vaultKeyOf } from '../environment.ts';

@@ -1,7 +1,7 @@
 /** What Events tell of a ProtectedVM: conditions that turned, each time. Pure. */
 import { ConditionType, Reason } from '../../crds/index.ts';
 import type { Condition } from '../../platform/kubernetes.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import type { Decided } from '../decisions.ts';
 import type { Happening } from '../runtime/eventRecorder.ts';
 

@@ -1,6 +1,7 @@
 /** A ProtectedVM's status apart from its conditions: what the data plane reports, as the API shows it. Pure. */
 import type { ProtectedVMStatus } from '../../crds/index.ts';
-import type { CatalogDocument, EndedResync, MachineStatus } from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { EndedResync, MachineStatus } from '../../vault/documents/machineStatus.ts';
 import type { PointsSummary } from '../openvaults/points.ts';
 import { hasBarrier } from './conditions.ts';
 import { type Progress, progressOf } from './policies.ts';

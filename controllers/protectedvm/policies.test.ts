@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Reason } from '../../crds/index.ts';
-import type { MachineStatus } from '../../vault/documents.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
 import { firstObjection } from '../decisions.ts';
 import { rpoSeconds } from '../vaultTime.ts';
 import {

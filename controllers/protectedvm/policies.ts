@@ -5,7 +5,9 @@
  * (ages, percentages): those are fields of the status, so that a condition changes only when something happened.
  */
 import { Reason } from '../../crds/index.ts';
-import type { DiskSpec, MachineStatus, NameClaim } from '../../vault/documents.ts';
+import type { DiskSpec } from '../../vault/documents/diskSpec.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
+import type { NameClaim } from '../../vault/documents/nameClaim.ts';
 import {
   type Check,
   fromCode,

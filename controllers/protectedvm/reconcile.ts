@@ -1,6 +1,6 @@
 /** ProtectedVM: accepts it, keeps its entry in the vault's catalog, shows what the data plane reports of it. */
 import { farshoreTypes, type ProtectedVM, type ProtectedVMStatus } from '../../crds/index.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import { type Environment, isDeleted, namespaceOf } from '../environment.ts';
 import { isControlled, type OpenVault } from '../openvaults/openVaults.ts';
 import { hold } from '../ownFinalizer.ts';

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { CatalogDocument, MachineStatus } from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
 import { show } from './status.ts';
 import type { StatusInput } from './statusInput.ts';
 

@@ -1,7 +1,9 @@
 /** What a ProtectedVM's status is decided from, gathered from the vault's observation, the resources and Azure. */
 import type { ProtectedVM, ProtectedVMStatus } from '../../crds/index.ts';
 import type { Logger } from '../../platform/ports.ts';
-import type { ApplierStatus, CatalogDocument, MachineStatus } from '../../vault/documents.ts';
+import type { ApplierStatus } from '../../vault/documents/applierStatus.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
 import type { Objection } from '../decisions.ts';
 import { durationSeconds, type Environment } from '../environment.ts';
 import type { OpenVault } from '../openvaults/openVaults.ts';

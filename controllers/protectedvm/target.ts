@@ -1,6 +1,6 @@
 /** What a machine becomes in Azure: ProtectedVM and RecoveryVault taken together. Pure. */
 import type { ProtectedVM, RecoveryVault } from '../../crds/index.ts';
-import type { FailoverTarget } from '../../vault/ledger.ts';
+import type { FailoverTarget } from '../../vault/documents/failover.ts';
 
 /** `Test` puts every interface into the vault's test network and lets Azure choose addresses. */
 export function resolveTarget(

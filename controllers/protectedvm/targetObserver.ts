@@ -2,8 +2,8 @@
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Compute } from '../../platform/ports.ts';
 import { targetProblems } from '../../recovery/steps/validate.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
-import type { FailoverTarget } from '../../vault/ledger.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { FailoverTarget } from '../../vault/documents/failover.ts';
 import { canonical } from '../canonicalJson.ts';
 import { fromCode, type Objection } from '../decisions.ts';
 import type { ObjectKey } from '../runtime/objectKey.ts';

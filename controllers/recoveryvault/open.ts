@@ -8,7 +8,7 @@ import type { KubeClient } from '../../platform/kubernetes.ts';
 import type { Clock, Logger, Random } from '../../platform/ports.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import { type ControlState, VaultControl } from '../../vault/control.ts';
-import type { VaultDocument } from '../../vault/documents.ts';
+import type { VaultDocument } from '../../vault/documents/vault.ts';
 import { withoutComments } from '../../vault/keyStrings.ts';
 import { type BoxKey, decodeVaultKey, encodeVaultKey, generateBoxKey } from '../../vault/keys.ts';
 import { NameClaims } from '../../vault/names.ts';

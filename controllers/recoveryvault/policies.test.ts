@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Reason } from '../../crds/index.ts';
 import { FarshoreError } from '../../platform/errors.ts';
-import type { VaultDocument } from '../../vault/documents.ts';
+import type { VaultDocument } from '../../vault/documents/vault.ts';
 import { type ControlInput, decideControl, reachabilityOf } from './policies.ts';
 
 const ours = 'a'.repeat(32);

@@ -2,7 +2,8 @@
 
 import { Reason } from '../../crds/index.ts';
 import { errorCode, errorMessage } from '../../platform/errors.ts';
-import type { ControllerDocument, VaultDocument } from '../../vault/documents.ts';
+import type { ControllerDocument } from '../../vault/documents/controller.ts';
+import type { VaultDocument } from '../../vault/documents/vault.ts';
 import { fromCode, type Objection } from '../decisions.ts';
 
 // ---------------------------------------------------------------------------------------------------------------- reaching it

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { replaceFile } from '../../platform/durableFile.ts';
 import { errorCode, FarshoreError } from '../../platform/errors.ts';
 import type { Disk } from '../../platform/ports.ts';
-import { machineIdSchema } from '../../vault/documents.ts';
+import { machineIdSchema } from '../../vault/documents/fields.ts';
 
 const IDENTITY_FILE = 'identity.json';
 const REQUEST_FILE = 'request.json';

@@ -6,7 +6,7 @@
 import { BlockDeviceError } from '../../platform/deviceErrors.ts';
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { BlockDevice, BlockDevices, Clock, Logger, Tracer } from '../../platform/ports.ts';
-import type { ResyncReason } from '../../vault/documents.ts';
+import type { ResyncReason } from '../../vault/documents/machineStatus.ts';
 import { TrackingLostError } from '../capture/accounting.ts';
 import { CapturedDisk } from '../capture/disk.ts';
 import { DiskResizedError, Tracking } from '../capture/tracking.ts';

@@ -1,6 +1,6 @@
 /** The resync that is under way, over any number of sessions and agents, and the last that ended. */
 import type { Clock, Logger, SourceMachine } from '../../platform/ports.ts';
-import type { EndedResync } from '../../vault/documents.ts';
+import type { EndedResync } from '../../vault/documents/machineStatus.ts';
 import { Resync, type ResyncReport } from '../capture/resync.ts';
 import type { Loss, MachineCapture } from './machineCapture.ts';
 import type { Session, Welcome } from './session.ts';

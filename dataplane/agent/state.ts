@@ -17,7 +17,8 @@ import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { errorCode, FarshoreError } from '../../platform/errors.ts';
 import type { Disk } from '../../platform/ports.ts';
-import { machineIdSchema, resyncReasonSchema } from '../../vault/documents.ts';
+import { machineIdSchema } from '../../vault/documents/fields.ts';
+import { resyncReasonSchema } from '../../vault/documents/machineStatus.ts';
 import { configurationSchema } from '../wire/messages.ts';
 
 const MAGIC = 'FSAGENT1';

@@ -7,14 +7,9 @@ import { SeededRandom } from '../../test/fakes/seededRandom.ts';
 import { recordingLogger } from '../../test/fakes/silentLogger.ts';
 import { problemsOfPoint } from '../../test/replica/checkPoint.ts';
 import { SampleMachine } from '../../test/replica/sampleMachine.ts';
-import {
-  type ApplierStatus,
-  applierStatusSchema,
-  type CatalogDocument,
-  catalogDocumentSchema,
-  decodeDocument,
-  encodeDocument,
-} from '../../vault/documents.ts';
+import { type ApplierStatus, applierStatusSchema } from '../../vault/documents/applierStatus.ts';
+import { type CatalogDocument, catalogDocumentSchema } from '../../vault/documents/catalog.ts';
+import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
 import { boxContext, generateBoxKey, sealKeyForAll } from '../../vault/keys.ts';
 import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
 import { listPoints, readPoints } from '../journal/points.ts';

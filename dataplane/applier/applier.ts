@@ -1,14 +1,8 @@
 import { errorCode } from '../../platform/errors.ts';
 import type { Random } from '../../platform/ports.ts';
-import {
-  type ApplierStatus,
-  applierStatusSchema,
-  type CatalogDocument,
-  catalogDocumentSchema,
-  decodeDocument,
-  encodeDocument,
-  FORMAT_VERSION,
-} from '../../vault/documents.ts';
+import { type ApplierStatus, applierStatusSchema } from '../../vault/documents/applierStatus.ts';
+import { type CatalogDocument, catalogDocumentSchema } from '../../vault/documents/catalog.ts';
+import { decodeDocument, encodeDocument, FORMAT_VERSION } from '../../vault/documents/codec.ts';
 import type { BoxKey } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { Gate } from './gate.ts';

@@ -3,7 +3,7 @@
  * fighting each other, and from slowing down a recovery that applies the journal itself.
  */
 import type { ObjectStore, PageBlobStore } from '../../platform/ports.ts';
-import type { ReplicaState } from '../../vault/documents.ts';
+import type { ReplicaState } from '../../vault/documents/replicaState.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { readReplicaState } from '../journal/replicaFence.ts';
 

@@ -6,12 +6,8 @@ import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
 import { SeededRandom } from '../../test/fakes/seededRandom.ts';
 import { silentLogger } from '../../test/fakes/silentLogger.ts';
 import { certificateRequestDer } from '../../vault/authority.ts';
-import {
-  decodeDocument,
-  encodeDocument,
-  enrolmentAnswerSchema,
-  enrolmentRequestSchema,
-} from '../../vault/documents.ts';
+import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
+import { enrolmentAnswerSchema, enrolmentRequestSchema } from '../../vault/documents/enrolment.ts';
 import { answerMac, tokenKey, tokenRequestMac } from '../../vault/enrolmentProof.ts';
 import { encodePublicKey } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';

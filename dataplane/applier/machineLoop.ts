@@ -1,6 +1,8 @@
 import { errorCode, errorMessage, FarshoreError } from '../../platform/errors.ts';
 import type { Clock, Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
-import type { ApplierStatus, CatalogDocument, PointDocument } from '../../vault/documents.ts';
+import type { ApplierStatus } from '../../vault/documents/applierStatus.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { PointDocument } from '../../vault/documents/point.ts';
 import { type BoxKey, openDataKey } from '../../vault/keys.ts';
 import { trimJournal } from '../journal/journalRetention.ts';
 import { retirePoints } from '../journal/pointRetention.ts';

@@ -9,7 +9,7 @@
  * pass. Where it got to is kept in `ResyncProgress`: another session goes on from there.
  */
 import type { Clock } from '../../platform/ports.ts';
-import type { ResyncReason } from '../../vault/documents.ts';
+import type { ResyncReason } from '../../vault/documents/machineStatus.ts';
 import { encodeControlRecord, LEAF_SIZE, RecordKind } from '../journal/record.ts';
 import { AnswerCode } from '../wire/messages.ts';
 import { BatchSender, isZero, leafHash, ZERO_LEAF_HASH } from './batch.ts';

@@ -1,4 +1,5 @@
-import type { Lsn, PointDocument } from '../../vault/documents.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import type { PointDocument } from '../../vault/documents/point.ts';
 import type { ApplyOptions, ApplyResult, ApplyTarget } from './replica.ts';
 import type { JournalBacklog, JournalSegment } from './replicaJournal.ts';
 

@@ -1,7 +1,8 @@
 /**
  * What is journaled and not in the vault, cut into segments to be. Kept in memory; a replay of the log makes it again.
  */
-import type { BarrierSummary, Lsn } from '../../vault/documents.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import type { BarrierSummary } from '../../vault/documents/machineStatus.ts';
 import type { EntryPlace } from './cacheLog.ts';
 import { joins, type LogRun } from './cacheRecovery.ts';
 

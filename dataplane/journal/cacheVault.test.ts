@@ -11,7 +11,8 @@ import {
 } from '../../test/fakes/journalWorld.ts';
 import { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
 import { SourceAgent } from '../../test/fakes/sourceAgent.ts';
-import { encodeDocument, pointDocumentSchema } from '../../vault/documents.ts';
+import { encodeDocument } from '../../vault/documents/codec.ts';
+import { pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { CHAIN_START } from './chain.ts';
 import { claimJournal, sealJournal } from './claim.ts';

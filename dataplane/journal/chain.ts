@@ -6,7 +6,7 @@
  */
 import { errorCode, FarshoreError } from '../../platform/errors.ts';
 import type { ObjectStore } from '../../platform/ports.ts';
-import type { Lsn } from '../../vault/documents.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
 import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
 import { NO_DIGEST, type SegmentHeader } from './segment.ts';
 import type { SegmentCodec } from './segmentCodec.ts';

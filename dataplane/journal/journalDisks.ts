@@ -1,6 +1,6 @@
 /** A machine's list of disks and the leaf tables that go with it. */
 import type { Disk } from '../../platform/ports.ts';
-import type { ResyncReason } from '../../vault/documents.ts';
+import type { ResyncReason } from '../../vault/documents/machineStatus.ts';
 import { LeafTable } from './leafTable.ts';
 import type { JournalDisk } from './machineJournal.ts';
 import { machineDirectory } from './machineState.ts';

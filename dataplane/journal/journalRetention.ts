@@ -10,7 +10,7 @@
  * once stays right, however late a trimmer acts on it; whatever a dead one left below the mark, the next one removes.
  */
 import type { Logger, ObjectInfo, ObjectStore } from '../../platform/ports.ts';
-import type { ReplicaState } from '../../vault/documents.ts';
+import type { ReplicaState } from '../../vault/documents/replicaState.ts';
 import { newestPoint } from './points.ts';
 import { segmentsAfter } from './replicaJournal.ts';
 import { raiseTrimMark, readTrimMark } from './trimMark.ts';

@@ -7,12 +7,12 @@
  */
 import { errorMessage } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger, ObjectStore, Random } from '../../platform/ports.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
 import {
   type BarrierSummary,
-  type Lsn,
   type ResyncReason,
   resyncReasonSchema,
-} from '../../vault/documents.ts';
+} from '../../vault/documents/machineStatus.ts';
 import { Backlog, type BacklogEntry } from './backlog.ts';
 import { checkBatch, WHOLE_LEAF } from './batchCheck.ts';
 import { type CacheLog, LogDamage } from './cacheLog.ts';

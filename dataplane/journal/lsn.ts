@@ -1,4 +1,4 @@
-import type { Lsn } from '../../vault/documents.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
 
 export function maxLsn(a: Lsn, b: Lsn): Lsn {
   if (a > b) return a;

@@ -5,7 +5,8 @@
  * are durable on the cache's disk; `onUploaded` tells when they are durable in the vault.
  */
 import { FarshoreError } from '../../platform/errors.ts';
-import type { BarrierSummary, Lsn, ResyncReason } from '../../vault/documents.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import type { BarrierSummary, ResyncReason } from '../../vault/documents/machineStatus.ts';
 import type { Barrier } from './record.ts';
 
 export interface JournalDisk {

@@ -11,7 +11,8 @@ import { z } from 'zod';
 import { replaceFile } from '../../platform/durableFile.ts';
 import { errorCode, FarshoreError } from '../../platform/errors.ts';
 import type { Disk } from '../../platform/ports.ts';
-import { dnsLabel, machineIdSchema, resyncReasonSchema } from '../../vault/documents.ts';
+import { decimalText, dnsLabel, lsnText, machineIdSchema } from '../../vault/documents/fields.ts';
+import { resyncReasonSchema } from '../../vault/documents/machineStatus.ts';
 
 export const MACHINES_DIRECTORY = 'machines';
 const STATE_VERSION = 1;
@@ -19,12 +20,8 @@ const STATE_SIZE_MAX = 1 << 20;
 /** The checksum's digits and the newlines around them. */
 const CHECKSUM_SIZE = 10;
 
-const position = z.codec(z.string().regex(/^(0|[1-9][0-9]{0,18})$/), z.bigint().nonnegative(), {
-  decode: (text) => BigInt(text),
-  encode: (value) => value.toString(),
-});
 const barrier = z.object({
-  lsn: position,
+  lsn: lsnText,
   timeMs: z.number().int().nonnegative(),
   consistency: z.enum(['Crash', 'App']),
 });
@@ -33,7 +30,7 @@ const machineStateSchema = z.object({
   version: z.literal(STATE_VERSION),
   machineId: machineIdSchema,
   /** Log entries of another incarnation are not this journal's. */
-  incarnation: position,
+  incarnation: decimalText,
   /** Log files with lower numbers hold nothing of this incarnation. */
   sinceFile: z.number().int().nonnegative(),
   writerEpoch: z.number().int().positive(),
@@ -44,20 +41,20 @@ const machineStateSchema = z.object({
   uploaded: z.object({
     seq: z.number().int().min(-1),
     digest: z.string().regex(/^[0-9a-f]{64}$/),
-    lsn: position,
+    lsn: lsnText,
     barrier: barrier.optional(),
     appBarrier: barrier.optional(),
   }),
   /** As of this LSN the leaf tables are synced; replay begins after it. */
   table: z.object({
-    lsn: position,
+    lsn: lsnText,
     resync: z.union([
       z.object({ required: z.literal(false) }),
       z.object({
         required: z.literal(true),
         reason: resyncReasonSchema,
         /** Of the ResyncBegin that the journal is inside of; absent when one must still come. */
-        beginLsn: position.optional(),
+        beginLsn: lsnText.optional(),
       }),
     ]),
     lastBarrier: barrier.optional(),

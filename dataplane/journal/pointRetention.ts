@@ -7,12 +7,9 @@
  * say how old its point is.
  */
 import type { Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
-import {
-  encodeDocument,
-  type Lsn,
-  type PointDocument,
-  pointDocumentSchema,
-} from '../../vault/documents.ts';
+import { encodeDocument } from '../../vault/documents/codec.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import { type PointDocument, pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { listPoints, newestAmong, usablePoint } from './points.ts';
 

@@ -3,7 +3,8 @@ import { ManualClock } from '../../test/fakes/manualClock.ts';
 import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
 import { MemoryPageBlobStore } from '../../test/fakes/memoryPageBlobStore.ts';
 import { silentLogger } from '../../test/fakes/silentLogger.ts';
-import { encodeDocument, type PointDocument, pointDocumentSchema } from '../../vault/documents.ts';
+import { encodeDocument } from '../../vault/documents/codec.ts';
+import { type PointDocument, pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { retirePoints } from './pointRetention.ts';
 import {

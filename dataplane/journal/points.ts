@@ -4,13 +4,9 @@
  * LSNs are in the keys, and within a machine both LSN and time only go up, so a point is found without reading all documents.
  */
 import type { ObjectStore } from '../../platform/ports.ts';
-import {
-  decodeDocument,
-  type Lsn,
-  type PointDocument,
-  pointDocumentSchema,
-  VaultDocumentError,
-} from '../../vault/documents.ts';
+import { decodeDocument, VaultDocumentError } from '../../vault/documents/codec.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import { type PointDocument, pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 
 const POINT_KEY = /\/(\d{20})\.(json|pin)$/;

@@ -6,7 +6,9 @@
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
 import { PAGE_WRITE_MAX } from '../../platform/storeErrors.ts';
-import type { BarrierSummary, Lsn, PointDocument } from '../../vault/documents.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import type { BarrierSummary } from '../../vault/documents/machineStatus.ts';
+import type { PointDocument } from '../../vault/documents/point.ts';
 import { WHOLE_LEAF } from './batchCheck.ts';
 import { CHAIN_START, Chain, type ChainPosition } from './chain.ts';
 import type { LeafTable } from './leafTable.ts';

@@ -8,7 +8,10 @@
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
 import { isStoreError } from '../../platform/storeErrors.ts';
-import type { DiskSpec, Lsn, PointDocument, ReplicaState } from '../../vault/documents.ts';
+import type { DiskSpec } from '../../vault/documents/diskSpec.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import type { PointDocument } from '../../vault/documents/point.ts';
+import type { ReplicaState } from '../../vault/documents/replicaState.ts';
 import { ApplyRun } from './applyRun.ts';
 import { listPoints } from './points.ts';
 import { type Barrier, RecordKind } from './record.ts';

@@ -1,4 +1,5 @@
-import type { DiskSpec, ReplicaState } from '../../vault/documents.ts';
+import type { DiskSpec } from '../../vault/documents/diskSpec.ts';
+import type { ReplicaState } from '../../vault/documents/replicaState.ts';
 import { LEAF_SIZE } from './record.ts';
 import { ReplicaDisk, type ReplicaDiskDeps } from './replicaDisk.ts';
 import { ReplicaDamaged } from './replicaErrors.ts';

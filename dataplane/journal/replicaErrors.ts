@@ -1,7 +1,7 @@
 /** What stops the work on a machine's replica. */
 
 import { FarshoreError } from '../../platform/errors.ts';
-import type { Lsn } from '../../vault/documents.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
 
 /** Somebody else took the replica: stop touching it. */
 export class ReplicaFenced extends FarshoreError {

@@ -8,12 +8,8 @@
 
 import type { Logger, ObjectStore, PageBlobStore, PageFence } from '../../platform/ports.ts';
 import { isStoreError } from '../../platform/storeErrors.ts';
-import {
-  decodeDocument,
-  encodeDocument,
-  type ReplicaState,
-  replicaStateSchema,
-} from '../../vault/documents.ts';
+import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
+import { type ReplicaState, replicaStateSchema } from '../../vault/documents/replicaState.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { sameBytes } from './merkle.ts';
 import { ReplicaFenced } from './replicaErrors.ts';

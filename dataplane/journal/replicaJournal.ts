@@ -2,7 +2,8 @@
  * A machine's journal as the replica reads it: whole segments, each proven to follow the one before, and what still waits behind them.
  */
 import type { ObjectInfo, ObjectStore } from '../../platform/ports.ts';
-import type { Lsn, ReplicaState } from '../../vault/documents.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import type { ReplicaState } from '../../vault/documents/replicaState.ts';
 import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
 import { CHAIN_START, Chain, type ChainPosition, type ChainSegment, positionOf } from './chain.ts';
 import { decodeRecord, type JournalRecord } from './record.ts';

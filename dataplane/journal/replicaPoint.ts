@@ -5,13 +5,10 @@
  * `makingPoint` is cleared, and only then is anything written past the barrier. So whoever finds `makingPoint` set may complete the set.
  */
 import type { Clock, Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
-import {
-  encodeDocument,
-  type Lsn,
-  type PointDocument,
-  pointDocumentSchema,
-  type ReplicaState,
-} from '../../vault/documents.ts';
+import { encodeDocument } from '../../vault/documents/codec.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import { type PointDocument, pointDocumentSchema } from '../../vault/documents/point.ts';
+import type { ReplicaState } from '../../vault/documents/replicaState.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { listPoints, readPoint } from './points.ts';
 import type { ReplicaDisk } from './replicaDisk.ts';

@@ -1,4 +1,4 @@
-import type { ReplicaState } from '../../vault/documents.ts';
+import type { ReplicaState } from '../../vault/documents/replicaState.ts';
 import { type Barrier, type JournalRecord, RecordKind } from './record.ts';
 import { PendingDisk } from './replicaWrites.ts';
 

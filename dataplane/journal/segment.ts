@@ -38,7 +38,8 @@
  */
 import { createHash, hkdfSync } from 'node:crypto';
 import { FarshoreError } from '../../platform/errors.ts';
-import type { BarrierSummary, Lsn } from '../../vault/documents.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import type { BarrierSummary } from '../../vault/documents/machineStatus.ts';
 
 export const SEGMENT_VERSION = 1;
 /** The most that a segment object is: what one Put Blob carries comfortably and a reader has to expect. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { ObjectStore } from '../../platform/ports.ts';
-import type { Lsn } from '../../vault/documents.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
 import { RECORD_HEADER_SIZE, recordLength } from './record.ts';
 import {
   chunkCountOf,

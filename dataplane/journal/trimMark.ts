@@ -1,7 +1,8 @@
 /** The trim mark of a machine's journal: segments below it were trimmed, and nothing below it counts (docs/FORMAT.md, Trimming). */
 import type { ObjectStore } from '../../platform/ports.ts';
 import { createDocument, readDocument, updateDocument } from '../../vault/documentStore.ts';
-import { trimMarkSchema, VaultDocumentError } from '../../vault/documents.ts';
+import { VaultDocumentError } from '../../vault/documents/codec.ts';
+import { trimMarkSchema } from '../../vault/documents/trimMark.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 
 const MARK_MAX_BYTES = 4 << 10;

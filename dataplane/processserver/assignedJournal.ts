@@ -4,7 +4,7 @@
  */
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Logger } from '../../platform/ports.ts';
-import type { Assignment } from '../../vault/documents.ts';
+import type { Assignment } from '../../vault/documents/assignments.ts';
 import { type BoxKey, openDataKey } from '../../vault/keys.ts';
 import {
   type Fenced,

@@ -1,7 +1,8 @@
 /** One machine that this process server is assigned: its journal, its agent's session, its barriers, and what is told of it. */
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger } from '../../platform/ports.ts';
-import type { Assignment, MachineStatus } from '../../vault/documents.ts';
+import type { Assignment } from '../../vault/documents/assignments.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
 import type { BoxKey } from '../../vault/keys.ts';
 import type { Fenced, JournalCache, MachineJournal } from '../journal/machineJournal.ts';
 import type { Barrier } from '../journal/record.ts';

@@ -1,6 +1,6 @@
 /** The machines that this process server is assigned now, brought in line with each new list. */
 import { errorCode, errorMessage } from '../../platform/errors.ts';
-import type { Assignment, AssignmentsDocument } from '../../vault/documents.ts';
+import type { Assignment, AssignmentsDocument } from '../../vault/documents/assignments.ts';
 import { AssignedMachine, type AssignedMachineDeps } from './assignedMachine.ts';
 
 export class AssignedMachines {

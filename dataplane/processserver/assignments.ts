@@ -10,9 +10,9 @@ import { trustedControllers } from '../../vault/controllerTrust.ts';
 import {
   type AssignmentsDocument,
   assignmentsDocumentSchema,
-  decodeDocument,
-  signedSchema,
-} from '../../vault/documents.ts';
+} from '../../vault/documents/assignments.ts';
+import { decodeDocument } from '../../vault/documents/codec.ts';
+import { signedSchema } from '../../vault/documents/signed.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { type AcceptedDocument, FreshnessGuard, openSigned } from '../../vault/signing.ts';
 import { requireVault } from '../../vault/vault.ts';

@@ -6,14 +6,13 @@ import { createHash } from 'node:crypto';
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Logger, ObjectStore, Random } from '../../platform/ports.ts';
 import { certificateRequestDer } from '../../vault/authority.ts';
+import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
 import {
-  decodeDocument,
   type EnrolmentRequest,
-  encodeDocument,
   enrolmentAnswerSchema,
   enrolmentRequestSchema,
-  objectName,
-} from '../../vault/documents.ts';
+} from '../../vault/documents/enrolment.ts';
+import { objectName } from '../../vault/documents/fields.ts';
 import { ENROLMENT_NONCE_SIZE } from '../../vault/enrolmentProof.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import type { Connection } from '../wire/connection.ts';

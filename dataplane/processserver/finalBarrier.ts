@@ -6,7 +6,7 @@
  * frozen (or turned it off). When it says otherwise, or its session ends before it said so, the machine may run on: what was told of it
  * is taken back, and the barrier is asked for again.
  */
-import type { Assignment } from '../../vault/documents.ts';
+import type { Assignment } from '../../vault/documents/assignments.ts';
 import type { MachineMemory } from './machineRecord.ts';
 import type { AgentStatus } from './machineSession.ts';
 

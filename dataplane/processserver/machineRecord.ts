@@ -5,7 +5,8 @@
 import { z } from 'zod';
 import { readFile, removeFile, replaceFile } from '../../platform/durableFile.ts';
 import type { Disk } from '../../platform/ports.ts';
-import { decodeDocument, encodeDocument, lsnText } from '../../vault/documents.ts';
+import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
+import { lsnText } from '../../vault/documents/fields.ts';
 
 export const RECORDS_DIRECTORY = 'machines';
 const RECORD_MAX = 64 << 10;

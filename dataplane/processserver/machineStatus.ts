@@ -1,4 +1,5 @@
-import type { Assignment, MachineStatus } from '../../vault/documents.ts';
+import type { Assignment } from '../../vault/documents/assignments.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
 import type { Fenced, JournalDisk, JournalPositions } from '../journal/machineJournal.ts';
 import type { AgentView } from './agentView.ts';
 import type { BarrierBook } from './barrierConversation.ts';

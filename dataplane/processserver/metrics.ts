@@ -3,7 +3,8 @@
  * process is dead. Labels are namespace and machine; histograms are never per machine.
  */
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { MachineStatus, ProcessServerStatus } from '../../vault/documents.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
+import type { ProcessServerStatus } from '../../vault/documents/processServerStatus.ts';
 
 export interface MachineFigures {
   namespace: string;

@@ -1,4 +1,4 @@
-import type { ResyncReason } from '../../vault/documents.ts';
+import type { ResyncReason } from '../../vault/documents/machineStatus.ts';
 import type { JournalPositions } from '../journal/machineJournal.ts';
 import type { FrameType, Message } from '../wire/messages.ts';
 

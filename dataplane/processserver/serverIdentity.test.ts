@@ -7,7 +7,8 @@ import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
 import { ScriptedOperator } from '../../test/fakes/scriptedOperator.ts';
 import { SeededRandom } from '../../test/fakes/seededRandom.ts';
 import { recordingLogger } from '../../test/fakes/silentLogger.ts';
-import { decodeDocument, encodeDocument, enrolmentAnswerSchema } from '../../vault/documents.ts';
+import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
+import { enrolmentAnswerSchema } from '../../vault/documents/enrolment.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { establishIdentity } from './serverIdentity.ts';
 

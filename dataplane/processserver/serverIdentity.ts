@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { ensureDirectory, readFile, removeFile, replaceFile } from '../../platform/durableFile.ts';
 import type { Disk, Random } from '../../platform/ports.ts';
 import { createCertificateRequest } from '../../vault/authority.ts';
-import { decodeDocument } from '../../vault/documents.ts';
+import { decodeDocument } from '../../vault/documents/codec.ts';
 import {
   type EnrolmentDeps,
   EnrolmentRefused,

@@ -1,12 +1,11 @@
 /** Tells the vault how this process server and its machines are: one document, one writer, replaced every few seconds. */
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Logger, ObjectStore } from '../../platform/ports.ts';
+import { encodeDocument, FORMAT_VERSION } from '../../vault/documents/codec.ts';
 import {
-  encodeDocument,
-  FORMAT_VERSION,
   type ProcessServerStatus,
   processServerStatusSchema,
-} from '../../vault/documents.ts';
+} from '../../vault/documents/processServerStatus.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import type { JournalCache } from '../journal/machineJournal.ts';
 import type { AssignedMachines } from './assignedMachines.ts';

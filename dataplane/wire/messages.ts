@@ -22,13 +22,9 @@
  * the cache; a Data frame that is larger than what is left waits at the agent.
  */
 import { z } from 'zod';
-import {
-  dnsLabel,
-  endedResyncSchema,
-  hookSpecSchema,
-  machineIdSchema,
-  resyncReasonSchema,
-} from '../../vault/documents.ts';
+import { hookSpecSchema } from '../../vault/documents/assignments.ts';
+import { dnsLabel, machineIdSchema } from '../../vault/documents/fields.ts';
+import { endedResyncSchema, resyncReasonSchema } from '../../vault/documents/machineStatus.ts';
 
 /** The newest version of this protocol that this build speaks, and the oldest. */
 export const PROTOCOL_VERSION = 1;

@@ -1,8 +1,9 @@
 /** What a failover writes into the machine's catalog entry: that it holds the machine, which side is active, what it asks of the source. */
 import { FarshoreError } from '../../platform/errors.ts';
 import { Catalog } from '../../vault/catalog.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
-import { type FailoverDocument, LedgerEntry } from '../../vault/ledger.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
+import { LedgerEntry } from '../../vault/ledger.ts';
 import type { RecoveryDeps } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { nextOf, releases } from '../itinerary.ts';

@@ -3,7 +3,7 @@ import { RootBuilder } from '../../dataplane/journal/merkle.ts';
 import { VHD_FOOTER_SIZE } from '../../dataplane/journal/vhd.ts';
 import { FarshoreError } from '../../platform/errors.ts';
 import type { AzureResourceRef } from '../../platform/ports.ts';
-import type { FailoverDisk } from '../../vault/ledger.ts';
+import type { FailoverDisk } from '../../vault/documents/failover.ts';
 import type { StepContext, StepRun } from '../context.ts';
 import { isOwn, ownTags } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';

@@ -1,11 +1,9 @@
 import { readDocument } from '../../vault/documentStore.ts';
-import {
-  type CatalogDocument,
-  type MachineStatus,
-  processServerStatusSchema,
-} from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
+import { processServerStatusSchema } from '../../vault/documents/processServerStatus.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
 import type { RecoveryDeps, StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { requestFinalSync } from './catalog.ts';

@@ -14,13 +14,11 @@ import { ReplicaJournal } from '../../dataplane/journal/replicaJournal.ts';
 import { SegmentError } from '../../dataplane/journal/segment.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import { Catalog } from '../../vault/catalog.ts';
-import {
-  type CatalogDocument,
-  type PointDocument,
-  VaultDocumentError,
-} from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import { VaultDocumentError } from '../../vault/documents/codec.ts';
+import type { FailoverDisk, FailoverDocument } from '../../vault/documents/failover.ts';
+import type { PointDocument } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import type { FailoverDisk, FailoverDocument } from '../../vault/ledger.ts';
 import type { RecoveryDeps, StepContext, StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { diskName } from '../names.ts';

@@ -2,7 +2,7 @@ import { ChainError } from '../../dataplane/journal/chain.ts';
 import { sealJournal as sealInVault } from '../../dataplane/journal/claim.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import { Catalog } from '../../vault/catalog.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import type { RecoveryDeps, StepContext, StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { takeSide } from './catalog.ts';

@@ -1,8 +1,8 @@
 /** Everything that can be known to be wrong before anything is touched. */
 import { DISK_SIZE_MAX } from '../../dataplane/journal/merkle.ts';
 import type { Compute } from '../../platform/ports.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
-import type { FailoverTarget } from '../../vault/ledger.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { FailoverTarget } from '../../vault/documents/failover.ts';
 import type { StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { claimMachine } from './catalog.ts';

@@ -5,7 +5,7 @@
  * FARSHORE_EXHAUSTIVE=1 kills at every one.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import type { LoggedCall } from '../arm/callLog.ts';
 import type { ModelMachine } from '../fixtures/modelMachine.ts';
 import { ModelSite } from './modelSite.ts';

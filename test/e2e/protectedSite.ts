@@ -32,7 +32,7 @@ import { getObject, isTrue } from '../../hack/demonstration/watch.ts';
 import { openVaultStores, type VaultStores } from '../../platform/azure/vaultStores.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
-import type { PointDocument } from '../../vault/documents.ts';
+import type { PointDocument } from '../../vault/documents/point.ts';
 import type { EmulatorOptions } from '../arm/emulator.ts';
 import { eventually, freePort, type Workplace } from './workplace.ts';
 

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Failover, ProtectedVM } from '../../crds/index.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import { bodyOf, type ModelMachine } from '../fixtures/modelMachine.ts';
 import { ModelSite } from './modelSite.ts';
 import { makeWorkplace } from './workplace.ts';

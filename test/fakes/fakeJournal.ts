@@ -13,7 +13,7 @@ import {
 } from '../../dataplane/journal/machineJournal.ts';
 import type { Barrier } from '../../dataplane/journal/record.ts';
 import { decodeRecord, RecordKind } from '../../dataplane/journal/record.ts';
-import type { ResyncReason } from '../../vault/documents.ts';
+import type { ResyncReason } from '../../vault/documents/machineStatus.ts';
 
 export class FakeJournalCache implements JournalCache {
   readonly cacheId: string;

@@ -8,17 +8,20 @@ import {
   type Assignment,
   type AssignmentsDocument,
   assignmentsDocumentSchema,
-  decodeDocument,
+} from '../../vault/documents/assignments.ts';
+import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
+import {
   type EnrolmentAnswer,
   type EnrolmentRequest,
-  encodeDocument,
   enrolmentAnswerSchema,
   enrolmentRequestSchema,
+} from '../../vault/documents/enrolment.ts';
+import {
   type ProcessServerStatus,
   processServerStatusSchema,
-  signedSchema,
-  type VaultDocument,
-} from '../../vault/documents.ts';
+} from '../../vault/documents/processServerStatus.ts';
+import { signedSchema } from '../../vault/documents/signed.ts';
+import type { VaultDocument } from '../../vault/documents/vault.ts';
 import {
   agentRequestMac,
   answerMac,

@@ -10,7 +10,7 @@ import { ensureVaultContainer, openVaultStores } from '../../platform/azure/vaul
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
 import type { ObjectStore } from '../../platform/ports.ts';
-import type { MachineStatus } from '../../vault/documents.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
 import { type AssignedMachine, ScriptedOperator } from '../fakes/scriptedOperator.ts';
 import { AgentProcess } from '../servers/agentProcess.ts';
 import { type Azurite, startAzurite } from '../servers/azurite.ts';

@@ -33,12 +33,9 @@ import { listPoints } from '../../dataplane/journal/points.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
-import {
-  applierStatusSchema,
-  catalogDocumentSchema,
-  decodeDocument,
-  encodeDocument,
-} from '../../vault/documents.ts';
+import { applierStatusSchema } from '../../vault/documents/applierStatus.ts';
+import { catalogDocumentSchema } from '../../vault/documents/catalog.ts';
+import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
 import { boxContext, generateBoxKey, sealKeyForAll } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { recordingLogger } from '../fakes/silentLogger.ts';

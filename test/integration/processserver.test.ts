@@ -9,7 +9,8 @@ import { systemRandom } from '../../platform/node/random.ts';
 import { connectTls } from '../../platform/node/tls.ts';
 import type { Channel, ObjectStore } from '../../platform/ports.ts';
 import { createCertificateRequest } from '../../vault/authority.ts';
-import { encodeDocument, type VaultDocument, vaultDocumentSchema } from '../../vault/documents.ts';
+import { encodeDocument } from '../../vault/documents/codec.ts';
+import { type VaultDocument, vaultDocumentSchema } from '../../vault/documents/vault.ts';
 import { processServerOfIdentities } from '../../vault/identity.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import {

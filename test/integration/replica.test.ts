@@ -22,15 +22,11 @@ import {
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
 import { certificateRequestDer } from '../../vault/authority.ts';
-import {
-  applierStatusSchema,
-  catalogDocumentSchema,
-  decodeDocument,
-  encodeDocument,
-  enrolmentAnswerSchema,
-  enrolmentRequestSchema,
-  type PointDocument,
-} from '../../vault/documents.ts';
+import { applierStatusSchema } from '../../vault/documents/applierStatus.ts';
+import { catalogDocumentSchema } from '../../vault/documents/catalog.ts';
+import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
+import { enrolmentAnswerSchema, enrolmentRequestSchema } from '../../vault/documents/enrolment.ts';
+import type { PointDocument } from '../../vault/documents/point.ts';
 import { answerMac, tokenKey } from '../../vault/enrolmentProof.ts';
 import { boxContext, decodePublicKey, sealKeyForAll } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';

@@ -2,9 +2,10 @@
 import { describe, expect } from 'vitest';
 import { farshoreTypes, type ProtectedVM } from '../../crds/index.ts';
 import { systemClock } from '../../platform/node/clock.ts';
-import { encodeDocument } from '../../vault/documents.ts';
+import { encodeDocument } from '../../vault/documents/codec.ts';
+import { type FailoverDocument, failoverDocumentSchema } from '../../vault/documents/failover.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import { type FailoverDocument, failoverDocumentSchema, LedgerEntry } from '../../vault/ledger.ts';
+import { LedgerEntry } from '../../vault/ledger.ts';
 import { FakeKube } from '../fakes/kube.ts';
 import { failoverEntry } from '../fixtures/failoverEntry.ts';
 import { test } from './failoverSite.ts';

@@ -5,7 +5,7 @@ import { claimJournal } from '../../dataplane/journal/claim.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
-import type { AssignmentsDocument } from '../../vault/documents.ts';
+import type { AssignmentsDocument } from '../../vault/documents/assignments.ts';
 import { openDataKey } from '../../vault/keys.ts';
 import { LedgerEntry } from '../../vault/ledger.ts';
 import { requireVault } from '../../vault/vault.ts';

@@ -10,16 +10,19 @@ import { trustedControllers } from '../../vault/controllerTrust.ts';
 import {
   type AssignmentsDocument,
   assignmentsDocumentSchema,
-  decodeDocument,
+} from '../../vault/documents/assignments.ts';
+import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
+import {
   type EnrolmentAnswer,
-  encodeDocument,
   enrolmentAnswerSchema,
   enrolmentRequestSchema,
-  type MachineStatus,
+} from '../../vault/documents/enrolment.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
+import { pointDocumentSchema } from '../../vault/documents/point.ts';
+import {
   type ProcessServerStatus,
-  pointDocumentSchema,
   processServerStatusSchema,
-} from '../../vault/documents.ts';
+} from '../../vault/documents/processServerStatus.ts';
 import {
   agentRequestMac,
   passphraseKey,

@@ -1,7 +1,8 @@
 import type { RecoveryDeps } from '../../recovery/context.ts';
 import type { RunOptions } from '../../recovery/failover.ts';
 import { nextOf } from '../../recovery/itinerary.ts';
-import { type FailoverDocument, LedgerEntry, type StepName } from '../../vault/ledger.ts';
+import type { FailoverDocument, StepName } from '../../vault/documents/failover.ts';
+import { LedgerEntry } from '../../vault/ledger.ts';
 
 /** Stands in for recovery/: does each step of the real itinerary by writing it down. One for all operators of a test. */
 export class ScriptedRecovery {

@@ -8,7 +8,7 @@ import { Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import type { Clock, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
-import type { PointDocument } from '../../vault/documents.ts';
+import type { PointDocument } from '../../vault/documents/point.ts';
 import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
 import { applyRecord } from '../fakes/records.ts';
 import { silentLogger } from '../fakes/silentLogger.ts';

@@ -2,7 +2,7 @@ import { DiskTree } from '../../dataplane/journal/merkle.ts';
 import { HASH_SIZE } from '../../dataplane/journal/record.ts';
 import { decodeVhdFooter, vhdBodySize } from '../../dataplane/journal/vhd.ts';
 import type { PageBlobStore } from '../../platform/ports.ts';
-import type { PointDocument } from '../../vault/documents.ts';
+import type { PointDocument } from '../../vault/documents/point.ts';
 import { rootOf, type SampleBarrier } from './sampleMachine.ts';
 
 const READ_SIZE = 4 << 20;

@@ -20,7 +20,9 @@ import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import { encodeSegment } from '../../dataplane/journal/segmentWriter.ts';
 import { vhdBodySize } from '../../dataplane/journal/vhd.ts';
 import type { ObjectStore } from '../../platform/ports.ts';
-import type { BarrierSummary, DiskSpec, Lsn } from '../../vault/documents.ts';
+import type { DiskSpec } from '../../vault/documents/diskSpec.ts';
+import type { Lsn } from '../../vault/documents/fields.ts';
+import type { BarrierSummary } from '../../vault/documents/machineStatus.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { SeededRandom } from '../fakes/seededRandom.ts';
 

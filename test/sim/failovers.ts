@@ -10,7 +10,7 @@ import { errorCode } from '../../platform/errors.ts';
 import type { Compute, DiskImageReader } from '../../platform/ports.ts';
 import type { RecoveryDeps } from '../../recovery/context.ts';
 import { desire, runFailover } from '../../recovery/failover.ts';
-import type { FailoverDocument, FailoverRequest } from '../../vault/ledger.ts';
+import type { FailoverDocument, FailoverRequest } from '../../vault/documents/failover.ts';
 import { LedgerEntry } from '../../vault/ledger.ts';
 import { MemoryCompute } from '../fakes/memoryCompute.ts';
 import type { Chance } from './chance.ts';

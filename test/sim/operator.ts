@@ -12,18 +12,16 @@ import { isStoreError } from '../../platform/storeErrors.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import { VaultControl } from '../../vault/control.ts';
 import { endorseRecipients } from '../../vault/controllerTrust.ts';
+import { applierStatusSchema } from '../../vault/documents/applierStatus.ts';
 import {
   type AssignmentsDocument,
-  applierStatusSchema,
   assignmentsDocumentSchema,
-  type CatalogDocument,
-  decodeDocument,
-  encodeDocument,
-  FORMAT_VERSION,
-  processServerStatusSchema,
-  signedSchema,
-  vaultDocumentSchema,
-} from '../../vault/documents.ts';
+} from '../../vault/documents/assignments.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import { decodeDocument, encodeDocument, FORMAT_VERSION } from '../../vault/documents/codec.ts';
+import { processServerStatusSchema } from '../../vault/documents/processServerStatus.ts';
+import { signedSchema } from '../../vault/documents/signed.ts';
+import { vaultDocumentSchema } from '../../vault/documents/vault.ts';
 import { type BoxKey, createDataKey, encodePublicKey, generateBoxKey } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { createRecoveryChallenge } from '../../vault/recoveryCheck.ts';

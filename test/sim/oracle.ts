@@ -4,7 +4,7 @@
  * docs/INVARIANTS.md.
  */
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
-import type { FailoverDocument } from '../../vault/ledger.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import type { MemoryCompute } from '../fakes/memoryCompute.ts';
 import { ChainWatch } from './chainWatch.ts';
 import { compareImages } from './images.ts';

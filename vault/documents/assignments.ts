@@ -1,0 +1,44 @@
+import { z } from 'zod';
+import { diskSpecSchema } from './diskSpec.ts';
+import { hex, machineIdSchema, objectName } from './fields.ts';
+import { sealedKeySchema } from './sealedKey.ts';
+
+export const hookSpecSchema = z.object({
+  directory: z.string(),
+  timeoutSeconds: z.number().int().positive(),
+});
+
+/** What a process server must do for one machine. */
+export const assignmentSchema = z.object({
+  machineId: machineIdSchema,
+  name: objectName,
+  namespace: objectName,
+  writerEpoch: z.number().int().positive(),
+  disks: z.array(diskSpecSchema).min(1).max(64),
+  dataKey: z.array(sealedKeySchema),
+  paused: z.boolean(),
+  policy: z.object({
+    crashConsistentSeconds: z.number().int().positive(),
+    /** 0: off. */
+    appConsistentSeconds: z.number().int().nonnegative(),
+    hooks: hookSpecSchema.optional(),
+  }),
+  /** A Planned failover asks for the last barrier, after which the machine stays frozen and is powered off. */
+  finalSync: z.object({ failover: objectName, powerOff: z.boolean() }).optional(),
+  /** Any change of the token asks for a resync. */
+  resyncToken: z.string().optional(),
+});
+export type Assignment = z.infer<typeof assignmentSchema>;
+
+/** control/assignments/<processserver>.json (payload of a Signed). Older (controllerEpoch, generation) are refused. */
+export const assignmentsDocumentSchema = z.object({
+  vaultId: hex(16),
+  processServer: objectName,
+  controllerEpoch: z.number().int().positive(),
+  generation: z.number().int().positive(),
+  caCertificatePem: z.string(),
+  machines: z.array(assignmentSchema).max(2000),
+  /** Where agents reach the owner of a machine that is not in `machines`: machineId → endpoints. */
+  redirects: z.record(machineIdSchema, z.array(z.string())),
+});
+export type AssignmentsDocument = z.infer<typeof assignmentsDocumentSchema>;
