@@ -132,7 +132,6 @@ export const Reason = {
   // ----------------------------------------------------------------------------------------------------------- ProtectedVM
   /** No agent has enrolled under this name yet. */
   AgentNotEnrolled: 'AgentNotEnrolled',
-  AgentConnected: 'AgentConnected',
   AgentDisconnected: 'AgentDisconnected',
   /** The process server that has the machine has not written its status of late. */
   ProcessServerSilent: 'ProcessServerSilent',
@@ -143,10 +142,6 @@ export const Reason = {
   Paused: 'Paused',
   InitialReplicationRunning: 'InitialReplicationRunning',
   InitialReplicationDone: 'InitialReplicationDone',
-  /** Barriers are given up, one after the other; the message says why. */
-  BarriersVoided: 'BarriersVoided',
-  /** Hooks fail, so no app-consistent points are made. */
-  HooksFailed: 'HooksFailed',
   WithinThreshold: 'WithinThreshold',
   ThresholdExceeded: 'ThresholdExceeded',
   /** There is no barrier in the vault yet. */
@@ -169,11 +164,23 @@ export const Reason = {
   NoPointYet: 'NoPointYet',
   TargetFits: 'TargetFits',
   ResourceGroupNotFound: 'ResourceGroupNotFound',
-  NetworkNotFound: 'NetworkNotFound',
+  SubnetNotFound: 'SubnetNotFound',
+  /** The network is in another region than the machine. */
+  SubnetElsewhere: 'SubnetElsewhere',
   /** The region does not offer the size. */
-  SizeNotFound: 'SizeNotFound',
-  /** The size can't hold so many disks or NICs, or not of that type. */
-  SizeTooSmall: 'SizeTooSmall',
+  SizeNotAvailable: 'SizeNotAvailable',
+  /** The region offers the size, but not in that zone. */
+  ZoneNotAvailable: 'ZoneNotAvailable',
+  /** The size runs no machines of that generation. */
+  GenerationNotSupported: 'GenerationNotSupported',
+  /** The size holds fewer data disks. */
+  TooManyDisks: 'TooManyDisks',
+  /** The size holds fewer network interfaces. */
+  TooManyNics: 'TooManyNics',
+  /** The size takes no premium disks. */
+  PremiumNotSupported: 'PremiumNotSupported',
+  /** A machine of that generation boots from no disk so large. */
+  OsDiskTooLarge: 'OsDiskTooLarge',
   /** A disk is larger than Azure allows. */
   DiskTooLarge: 'DiskTooLarge',
   /** A failover has the machine. */

@@ -380,6 +380,10 @@ export interface VmSize {
   maxDataDisks: number;
   maxNics: number;
   premiumDisks: boolean;
+  /** How its machines boot: V1 by BIOS, V2 by UEFI. */
+  generations: ('V1' | 'V2')[];
+  /** In which this subscription may use it, sorted; none where the region has none. */
+  zones: string[];
 }
 
 export type DiskType =

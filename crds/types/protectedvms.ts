@@ -90,7 +90,7 @@ export interface ProtectedVMSpecTarget {
    */
   resourceGroup?: string;
   /**
-   * V1 for a machine that boots by BIOS, V2 for one that boots by UEFI.
+   * V1 for a machine that boots by BIOS, V2 for one that boots by UEFI. Azure's firmware knows none of the boot entries that the source's firmware remembers: a V2 machine needs a boot loader at \EFI\BOOT\BOOTX64.EFI.
    */
   generation: 'V1' | 'V2';
   /**

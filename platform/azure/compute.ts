@@ -166,7 +166,10 @@ export class AzureCompute implements Compute {
         sourceUri: options.sourceUrl,
         storageAccountId: options.storageAccountId,
       },
-      ...(options.zone === undefined ? {} : { zones: [options.zone] }),
+      // A zone-redundant disk is in every zone, and refused where it names one.
+      ...(options.zone === undefined || options.type.endsWith('_ZRS')
+        ? {}
+        : { zones: [options.zone] }),
       ...(options.os === undefined
         ? {}
         : { osType: options.os.type, hyperVGeneration: options.os.generation }),

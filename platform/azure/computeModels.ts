@@ -50,8 +50,25 @@ export function toVmSizes(skus: readonly ResourceSku[], location: string): VmSiz
         maxDataDisks: number('MaxDataDiskCount'),
         maxNics: Math.max(1, number('MaxNetworkInterfaces')),
         premiumDisks: capability.get('PremiumIO')?.toLowerCase() === 'true',
+        generations: generationsOf(capability.get('HyperVGenerations')),
+        zones: zonesOf(sku, location),
       };
     });
+}
+
+function generationsOf(told: string | undefined): VmSize['generations'] {
+  const names = (told ?? 'V1').split(',').map((one) => one.trim());
+  return (['V1', 'V2'] as const).filter((one) => names.includes(one));
+}
+
+function zonesOf(sku: ResourceSku, location: string): string[] {
+  const here = sku.locationInfo?.find(
+    (one) => one.location?.toLowerCase() === location.toLowerCase(),
+  );
+  const withheld = sku.restrictions
+    ?.filter((restriction) => restriction.type === 'Zone')
+    .flatMap((restriction) => restriction.restrictionInfo?.zones ?? []);
+  return (here?.zones ?? []).filter((zone) => withheld?.includes(zone) !== true).sort();
 }
 
 /** The machine over disks that exist: nothing inside is set up anew, and nothing that it uses is deleted with it. */

@@ -60,6 +60,16 @@ export async function targetProblems(
   if (size === undefined)
     refuse('SizeNotAvailable', `VM size ${target.size} is not offered in ${target.location}.`);
   else {
+    if (target.zone !== undefined && !size.zones.includes(target.zone))
+      refuse(
+        'ZoneNotAvailable',
+        `${size.name} is not offered in zone ${target.zone} of ${target.location}${size.zones.length === 0 ? ', nor in any other zone there' : `, but in ${size.zones.join(', ')}`}.`,
+      );
+    if (!size.generations.includes(target.generation))
+      refuse(
+        'GenerationNotSupported',
+        `${size.name} does not run machines of generation ${target.generation}.`,
+      );
     if (disks.length - 1 > size.maxDataDisks)
       refuse(
         'TooManyDisks',

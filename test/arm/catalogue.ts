@@ -10,14 +10,23 @@ export interface Size {
   dataDisks: number;
   nics: number;
   premium: boolean;
+  /** Both [V1,V2] unless one alone. */
+  generation?: 'V1' | 'V2';
 }
 
 export const sizes: readonly Size[] = [
-  { name: 'Standard_A1_v2', cores: 1, memoryGB: 2, dataDisks: 2, nics: 2, premium: false },
+  {
+    ...{ name: 'Standard_A1_v2', cores: 1, memoryGB: 2, dataDisks: 2, nics: 2, premium: false },
+    generation: 'V1',
+  },
   { name: 'Standard_B1s', cores: 1, memoryGB: 1, dataDisks: 2, nics: 2, premium: true },
   { name: 'Standard_B2s', cores: 2, memoryGB: 4, dataDisks: 4, nics: 3, premium: true },
   { name: 'Standard_D2s_v5', cores: 2, memoryGB: 8, dataDisks: 4, nics: 2, premium: true },
   { name: 'Standard_D4s_v5', cores: 4, memoryGB: 16, dataDisks: 8, nics: 2, premium: true },
+  {
+    ...{ name: 'Standard_D2s_v6', cores: 2, memoryGB: 8, dataDisks: 4, nics: 2, premium: true },
+    generation: 'V2',
+  },
   { name: 'Standard_E64s_v5', cores: 64, memoryGB: 512, dataDisks: 32, nics: 8, premium: true },
 ];
 
@@ -59,7 +68,7 @@ function sku(size: Size, location: { name: string; zones: string[] }) {
     MaxDataDiskCount: size.dataDisks,
     MaxNetworkInterfaces: size.nics,
     PremiumIO: size.premium ? 'True' : 'False',
-    HyperVGenerations: 'V1,V2',
+    HyperVGenerations: size.generation ?? 'V1,V2',
   };
   return {
     resourceType: 'virtualMachines',

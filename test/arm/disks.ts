@@ -111,6 +111,8 @@ function commonProperties(
     );
   const sku = text(call.body, 'sku', 'name') ?? 'Standard_LRS';
   if (!diskTypes.test(sku)) throw invalid('sku.name', `The value '${sku}' is no type of disk.`);
+  if (sku.endsWith('_ZRS') && zones.length > 0)
+    throw conflict(`A disk with sku '${sku}' cannot be created in an availability zone.`);
   const optional = (name: string) => {
     const value = text(call.body, 'properties', name);
     return value === undefined ? {} : { [name]: value };

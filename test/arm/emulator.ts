@@ -74,6 +74,8 @@ export interface ExistingResource {
   file?: string;
   /** Of a network interface: ids. */
   subnets?: string[];
+  /** The body of the PUT that made it, but for the tags. */
+  request: Record<string, unknown>;
 }
 
 export const emulatorDefaults = {
@@ -222,7 +224,8 @@ function localControl(parts: {
 
 function existing(context: EmulatorContext, resource: Resource): ExistingResource {
   const { id, type, name, tags, properties } = resource;
-  const common = { id, type, name, tags, provisioningState: properties.provisioningState };
+  const request = resource.hidden.body as Record<string, unknown>;
+  const common = { id, type, name, tags, provisioningState: properties.provisioningState, request };
   if (/disks$|snapshots$/.test(type)) return { ...common, file: context.diskFile(resource) };
   if (/virtualMachines$/.test(type)) return { ...common, file: context.serialFile(resource) };
   if (!/networkInterfaces$/.test(type)) return common;

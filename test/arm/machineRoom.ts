@@ -1,12 +1,15 @@
 /** The machines that run: one QEMU each, over the disks of an emulated VM. */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { appendFile, open } from 'node:fs/promises';
 import { bootMachine, type QemuMachine } from '../machines/qemu.ts';
 import { list, text } from './call.ts';
 import type { EmulatorContext } from './context.ts';
 import { ArmFailure } from './failure.ts';
 import type { Resource } from './resources.ts';
+
+const NO_FIRMWARE =
+  'emulator: generation V2 boots by UEFI, and there is no UEFI here: nothing was started\n';
 
 export class MachineRoom {
   readonly #context: EmulatorContext;
@@ -27,6 +30,11 @@ export class MachineRoom {
     vm.hidden.power = 'running';
     this.#context.resources.save();
     if (!settings.bootMachines) return;
+    if (osDisk.disk.properties.hyperVGeneration === 'V2') {
+      // To start it with a BIOS would show what Azure never does. It only seems to run, and a health check that listens fails.
+      await appendFile(this.#context.serialFile(vm), NO_FIRMWARE);
+      return;
+    }
     const machine = bootMachine({
       name: vm.name,
       memoryMiB: settings.guestMemoryMiB,

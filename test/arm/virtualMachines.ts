@@ -176,11 +176,15 @@ function requireDisks(context: EmulatorContext, call: ArmCall, place: Place): Re
   if (new Set(luns).size !== luns.length)
     throw invalid('dataDisks.lun', 'Two data disks have the same LUN.');
   const disks = [os, ...data].map((one) => requireDisk(context, one, place));
-  const generation = disks[0]?.properties.hyperVGeneration;
   if (disks[0]?.properties.osType === undefined)
     throw invalid('osDisk', `Disk ${disks[0]?.id} has no OS type: it is no OS disk.`);
-  if (generation === 'V2')
-    throw invalid('osDisk', 'Generation V2 is not emulated: machines start with a BIOS.');
+  const generation = disks[0].properties.hyperVGeneration === 'V2' ? 'V2' : 'V1';
+  if ((place.size.generation ?? generation) !== generation)
+    throw new ArmFailure(
+      400,
+      'BadRequest',
+      `The selected VM size '${place.size.name}' cannot boot Hypervisor Generation '${generation.slice(1)}'. If this was a Create operation please check that the Hypervisor Generation of the Image matches the Hypervisor Generation of the selected VM Size.`,
+    );
   return disks;
 }
 

@@ -35,6 +35,8 @@ export class MemoryCompute implements Compute, DiskImageReader {
       maxDataDisks: 4,
       maxNics: 2,
       premiumDisks: true,
+      generations: ['V1', 'V2'],
+      zones: ['1', '2', '3'],
     },
   ];
   location = 'westeurope';

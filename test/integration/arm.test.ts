@@ -43,6 +43,8 @@ describe('what is there', () => {
       maxDataDisks: 4,
       maxNics: 3,
       premiumDisks: true,
+      generations: ['V1', 'V2'],
+      zones: ['1', '2', '3'],
     });
     expect(sizes.map((size) => size.name)).not.toContain('Standard_M128s');
   });

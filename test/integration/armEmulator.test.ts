@@ -144,6 +144,39 @@ test('a machine is stopped, deallocated and started again; its disk says so', as
   ).rejects.toMatchObject({ statusCode: 409 });
 });
 
+test('a generation V2 machine is no machine of a size that has none, and is not started with a BIOS', async () => {
+  const adapter = computeFor(fixture.emulator);
+  const ref = (name: string) => ({ resourceGroup: testGroup, name });
+  const common = { location: testLocation, tags: {} };
+  const image = Buffer.alloc(MIB, 1);
+  const disk = await adapter.importDisk(ref('uefi-os'), {
+    ...common,
+    sourceUrl: await uploadVhd(fixture.container, { name: 'uefi.vhd', image }),
+    storageAccountId: fixture.account.id,
+    type: 'Standard_LRS',
+    os: { type: 'Linux', generation: 'V2' },
+  });
+  const subnet = await network.subnets.get(testGroup, 'production', 'servers');
+  const nic = await adapter.createNic(ref('uefi-nic'), { ...common, subnetId: subnet.id ?? '' });
+  const vm = {
+    ...{ ...common, osType: 'Linux' as const, osDiskId: disk.id },
+    ...{ dataDisks: [], nicIds: [nic.id] },
+  };
+  await expect(
+    adapter.createVm(ref('uefi'), { ...vm, size: 'Standard_A1_v2' }),
+  ).rejects.toMatchObject({ code: 'InvalidRequest', azureCode: 'BadRequest' });
+  const { control } = fixture.emulator;
+  await control.change({ bootMachines: true });
+  try {
+    const made = await adapter.createVm(ref('uefi'), { ...vm, size: 'Standard_D2s_v6' });
+    expect(made.power).toBe('running');
+    expect(fixture.emulator.machineProcesses()).toEqual([]);
+    expect(await adapter.serialLog(ref('uefi'))).toContain('nothing was started');
+  } finally {
+    await control.change({ bootMachines: false });
+  }
+});
+
 test('a call without a token, or of another subscription, gets nowhere', async () => {
   const { url, ca } = fixture.emulator;
   const cloud = customCloud({ resourceManager: url, authorityHost: url, ca });
