@@ -7,7 +7,7 @@ import os from 'node:os';
 import { Command, InvalidArgumentError } from 'commander';
 import type { StoresFactory, VaultConnection } from '../controllers/openvaults/stores.ts';
 import { blobEndpointOf } from '../controllers/recoveryvault/connection.ts';
-import { type AzureCloud, azureClouds, customCloud } from '../platform/azure/cloud.ts';
+import { cloudOf } from '../platform/azure/cloud.ts';
 import { AzureCompute } from '../platform/azure/compute.ts';
 import { AzureDiskImageReader } from '../platform/azure/diskImageReader.ts';
 import { azureCredential } from '../platform/azure/login.ts';
@@ -120,7 +120,7 @@ async function main(): Promise<void> {
 }
 
 async function makeStores(connection: VaultConnection): ReturnType<StoresFactory> {
-  const cloud = cloudOf(connection);
+  const cloud = cloudOf(connection.cloud);
   const { servicePrincipal, storage } = connection;
   const credential = azureCredential(cloud, { kind: 'ServicePrincipal', ...servicePrincipal });
   const place = { container: storage.container, prefix: storage.prefix, caBundle: cloud.ca };
@@ -145,20 +145,6 @@ async function makeStores(connection: VaultConnection): ReturnType<StoresFactory
     },
     // Azure's clients hold nothing that has to be given back.
     close: async () => {},
-  };
-}
-
-function cloudOf({ cloud }: VaultConnection): AzureCloud {
-  if (cloud.type !== 'Custom') return azureClouds[cloud.type];
-  const { custom } = cloud;
-  if (custom === undefined) throw new TypeError('a custom cloud without endpoints');
-  return {
-    ...customCloud({
-      resourceManager: custom.resourceManagerEndpoint,
-      authorityHost: custom.loginEndpoint,
-      ...(custom.caBundle === undefined ? {} : { ca: custom.caBundle }),
-    }),
-    disableInstanceDiscovery: custom.disableInstanceDiscovery,
   };
 }
 

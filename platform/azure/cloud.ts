@@ -3,6 +3,7 @@
  * can serve vaults in several clouds.
  */
 import { rootCertificates } from 'node:tls';
+import type { RecoveryVaultSpecCloud } from '../../crds/index.ts';
 
 export interface AzureCloud {
   /** https://management.azure.com, without a slash at the end. */
@@ -17,16 +18,35 @@ export interface AzureCloud {
   ca?: string;
 }
 
-export type AzureCloudName = 'AzurePublic' | 'AzureUSGovernment' | 'AzureChina';
+const azureClouds: Readonly<Record<Exclude<RecoveryVaultSpecCloud['type'], 'Custom'>, AzureCloud>> =
+  {
+    AzurePublic: cloudAt({
+      resourceManager: 'https://management.azure.com',
+      authorityHost: 'https://login.microsoftonline.com',
+    }),
+    AzureUSGovernment: cloudAt({
+      resourceManager: 'https://management.usgovcloudapi.net',
+      authorityHost: 'https://login.microsoftonline.us',
+    }),
+    AzureChina: cloudAt({
+      resourceManager: 'https://management.chinacloudapi.cn',
+      authorityHost: 'https://login.chinacloudapi.cn',
+    }),
+  };
 
-export const azureClouds: Readonly<Record<AzureCloudName, AzureCloud>> = {
-  AzurePublic: cloudOf('https://management.azure.com', 'https://login.microsoftonline.com'),
-  AzureUSGovernment: cloudOf(
-    'https://management.usgovcloudapi.net',
-    'https://login.microsoftonline.us',
-  ),
-  AzureChina: cloudOf('https://management.chinacloudapi.cn', 'https://login.chinacloudapi.cn'),
-};
+/** The cloud that a RecoveryVault's spec names. */
+export function cloudOf(spec: RecoveryVaultSpecCloud): AzureCloud {
+  if (spec.type !== 'Custom') return azureClouds[spec.type];
+  const { custom } = spec;
+  // The CRD refuses it.
+  if (custom === undefined) throw new TypeError('a custom cloud without endpoints');
+  return customCloud({
+    resourceManager: custom.resourceManagerEndpoint,
+    authorityHost: custom.loginEndpoint,
+    disableInstanceDiscovery: custom.disableInstanceDiscovery,
+    ...(custom.caBundle === undefined ? {} : { ca: custom.caBundle }),
+  });
+}
 
 /** A cloud of one's own: Azure Stack, or a test. */
 export function customCloud(endpoints: {
@@ -39,7 +59,7 @@ export function customCloud(endpoints: {
   ca?: string;
 }): AzureCloud {
   return {
-    ...cloudOf(endpoints.resourceManager, endpoints.authorityHost),
+    ...cloudAt(endpoints),
     ...(endpoints.tokenScope === undefined ? {} : { tokenScope: endpoints.tokenScope }),
     ...(endpoints.ca === undefined ? {} : { ca: endpoints.ca }),
     disableInstanceDiscovery: endpoints.disableInstanceDiscovery ?? true,
@@ -61,12 +81,12 @@ export function trustOf(cloud: Pick<AzureCloud, 'ca'>): { tlsOptions?: { ca: str
   return trust;
 }
 
-function cloudOf(resourceManager: string, authorityHost: string): AzureCloud {
-  const endpoint = resourceManager.replace(/\/+$/, '');
+function cloudAt(endpoints: { resourceManager: string; authorityHost: string }): AzureCloud {
+  const resourceManager = endpoints.resourceManager.replace(/\/+$/, '');
   return {
-    resourceManager: endpoint,
-    authorityHost: authorityHost.replace(/\/+$/, ''),
-    tokenScope: `${endpoint}/.default`,
+    resourceManager,
+    authorityHost: endpoints.authorityHost.replace(/\/+$/, ''),
+    tokenScope: `${resourceManager}/.default`,
     disableInstanceDiscovery: false,
   };
 }
