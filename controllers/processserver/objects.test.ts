@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { ProcessServer } from '../../crds/index.ts';
-import { processServer } from '../../test/operator/harness.ts';
+import { processServer } from '../../test/operator/manifests.ts';
 import {
   endpointsOf,
   governingService,

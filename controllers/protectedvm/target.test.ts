@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { ProtectedVM, RecoveryVault } from '../../crds/index.ts';
-import { protectedVM, recoveryVault } from '../../test/operator/harness.ts';
+import { protectedVM, recoveryVault } from '../../test/operator/manifests.ts';
 import type { FailoverTarget } from '../../vault/ledger.ts';
 import { resolveTarget } from './target.ts';
 

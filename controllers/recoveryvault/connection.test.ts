@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { RecoveryVault } from '../../crds/index.ts';
 import { FakeKube } from '../../test/fakes/kube.ts';
-import { create, recoveryVault, secret } from '../../test/operator/harness.ts';
+import { create, recoveryVault, secret } from '../../test/operator/manifests.ts';
 import type { VaultConnection } from '../openvaults/stores.ts';
 import { blobEndpointOf, fingerprint, locationOf, resolveConnection } from './connection.ts';
 

@@ -14,8 +14,9 @@ import { type FailoverDocument, LedgerEntry } from '../../vault/ledger.ts';
 import type { ExistingResource } from '../arm/emulator.ts';
 import { type ArmFixture, computeFor, startArmFixture, testGroup } from '../arm/fixture.ts';
 import { silentLogger } from '../fakes/silentLogger.ts';
+import { failoverEntry } from '../fixtures/failoverEntry.ts';
 import { ModelMachine } from '../fixtures/modelMachine.ts';
-import { protectedVM, recoveryVault } from '../operator/harness.ts';
+import { protectedVM, recoveryVault } from '../operator/manifests.ts';
 
 const world = { clock: systemClock, random: systemRandom };
 const location = 'westeurope';
@@ -66,22 +67,14 @@ async function bringUp(
       },
     },
   });
-  await LedgerEntry.accept(stores.objects, {
+  const entry = failoverEntry({
     name,
     failoverId: Buffer.from(systemRandom.bytes(16)).toString('hex'),
-    namespace: 'default',
-    uid: 'uid-1',
-    installationId: 'a'.repeat(32),
     acceptedAt: systemClock.now(),
-    outcome: 'Running',
-    steps: [],
     request: {
       type,
       machineId: machine.machineId,
       machineName: name,
-      recoveryPoint: { type: 'Latest' },
-      powerOffSource: false,
-      verify: 'Full',
       target: resolveTarget(
         { spec: { ...spec, target: { ...spec.target, ...target } } },
         vault,
@@ -89,6 +82,7 @@ async function bringUp(
       ),
     },
   });
+  await LedgerEntry.accept(stores.objects, entry);
   const document = await runFailover(
     name,
     {

@@ -1,189 +1,156 @@
 /** What a ReplicationPolicy and its change do: to the signed list, to the catalog, to conditions, to what the policy itself shows. */
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { expect } from 'vitest';
 import {
   farshoreTypes,
-  type ProtectedVM,
   type ReplicationPolicy,
   type ReplicationPolicySpec,
 } from '../../crds/index.ts';
 import { systemClock } from '../../platform/node/clock.ts';
-import { systemRandom } from '../../platform/node/random.ts';
 import { Catalog } from '../../vault/catalog.ts';
 import type { Assignment, CatalogDocument } from '../../vault/documents.ts';
-import { generateRecoveryKey } from '../../vault/recoveryKey.ts';
-import { FakeKube } from '../fakes/kube.ts';
-import { MemoryCompute } from '../fakes/memoryCompute.ts';
-import { MemoryObjectStore } from '../fakes/memoryObjectStore.ts';
-import { MemoryPageBlobStore } from '../fakes/memoryPageBlobStore.ts';
-import { silentLogger } from '../fakes/silentLogger.ts';
-import {
-  askWithToken,
-  awaitAnswer,
-  bootstrapOf,
-  create,
-  eventually,
-  machineReport,
-  named,
-  PASSPHRASE,
-  processServer,
-  protectedVM,
-  type RunningOperator,
-  readList,
-  recoveryVault,
-  replicationPolicy,
-  reportStatus,
-  secret,
-  startOperator,
-  untilCondition,
-} from './harness.ts';
+import { create, named, protectedVM, replicationPolicy } from './manifests.ts';
+import { type MemoryWorld, test as worldTest } from './memoryWorld.ts';
+import { bootstrapOf, listOf, machineReport, reportStatus } from './peers.ts';
+import type { RunningOperator } from './runningOperator.ts';
+import { eventually, untilCondition } from './waiting.ts';
 
 const policies = farshoreTypes.replicationPolicy;
 const machines = farshoreTypes.protectedVM;
-const recovery = generateRecoveryKey(systemRandom);
-let kube: FakeKube;
-let objects: MemoryObjectStore;
-let operator: RunningOperator;
-let pinned: string;
 
-beforeEach(async () => {
-  kube = new FakeKube();
-  objects = new MemoryObjectStore({ clock: systemClock });
-  const pages = new MemoryPageBlobStore({ clock: systemClock });
-  const compute = new MemoryCompute({ pages });
-  operator = startOperator({
-    kube,
-    log: silentLogger,
-    stores: () => ({
-      objects,
-      pages,
-      compute,
-      images: compute,
-      ensureContainer: async () => {},
-      close: async () => {},
-    }),
-  });
-  await create(
-    kube,
-    secret('azure', { clientSecret: 'secret', connectionString: 'UseDevelopmentStorage=true' }),
-    secret('passphrase', { passphrase: PASSPHRASE }),
-    recoveryVault({ recipients: [recovery.publicString] }),
-    replicationPolicy(),
-    processServer(),
-    protectedVM(),
-  );
-  const bootstrap = await bootstrapOf(kube, 'ps-bootstrap');
-  pinned = bootstrap.controllerPublicKey;
-  const asked = await askWithToken(objects, bootstrap);
-  expect(await awaitAnswer(objects, asked.id)).toMatchObject({ outcome: 'accepted' });
-});
+/** Machine web, assigned to a process server that was taken in, under a policy that the test changes. */
+class PolicySite {
+  readonly operator: RunningOperator;
+  readonly #world: MemoryWorld;
+  readonly #pinned: string;
 
-afterEach(async () => {
-  await operator.stop();
-});
+  private constructor(parts: { world: MemoryWorld; operator: RunningOperator; pinned: string }) {
+    this.#world = parts.world;
+    this.operator = parts.operator;
+    this.#pinned = parts.pinned;
+  }
 
-async function change(spec: { [Field in keyof ReplicationPolicySpec]?: unknown }): Promise<void> {
-  await kube.patch(policies, named('policy'), { merge: { spec } });
+  static async make(world: MemoryWorld): Promise<PolicySite> {
+    const operator = world.operate();
+    await world.createAll();
+    const { bootstrap } = await world.enrolProcessServer();
+    return new PolicySite({ world, operator, pinned: bootstrap.controllerPublicKey });
+  }
+
+  async change(spec: { [Field in keyof ReplicationPolicySpec]?: unknown }): Promise<void> {
+    await this.#world.kube.patch(policies, named('policy'), { merge: { spec } });
+  }
+
+  /** What the process server is told of machine web, once it satisfies everything. */
+  async untilAssigned(look: (assignment: Assignment) => void): Promise<void> {
+    await eventually(async () => {
+      const [assignment] = (await listOf(this.#world.objects, this.#pinned)).machines;
+      if (assignment === undefined) throw new Error('web is not assigned yet');
+      look(assignment);
+    });
+  }
+
+  async untilCatalog(look: (entry: CatalogDocument) => void): Promise<void> {
+    const machineId = await this.#world.machineIdOf();
+    await eventually(async () => {
+      const entry = await new Catalog({ store: this.#world.objects }).read(machineId);
+      if (entry === undefined) throw new Error('web is not in the catalog yet');
+      look(entry.document);
+    });
+  }
 }
 
-async function machineIdOf(name = 'web'): Promise<string> {
-  return await eventually(() => {
-    const id = kube.peek<ProtectedVM>(machines, named(name))?.status?.machineId;
-    if (id === undefined) throw new Error(`${name} has no machineId yet`);
-    return id;
-  });
-}
+const test = worldTest.extend(
+  'site',
+  { auto: true },
+  async ({ world }) => await PolicySite.make(world),
+);
 
-/** What the process server is told of machine web, once it satisfies everything. */
-async function untilAssigned(look: (assignment: Assignment) => void): Promise<void> {
-  await eventually(async () => {
-    const list = await readList(objects, { processServer: 'ps', pinned });
-    const [assignment] = list?.machines ?? [];
-    if (assignment === undefined) throw new Error('web is not assigned yet');
-    look(assignment);
-  });
-}
-
-async function untilCatalog(look: (entry: CatalogDocument) => void): Promise<void> {
-  const machineId = await machineIdOf();
-  await eventually(async () => {
-    const entry = await new Catalog({ store: objects }).read(machineId);
-    if (entry === undefined) throw new Error('web is not in the catalog yet');
-    look(entry.document);
-  });
-}
-
-test('the intervals reach the process server, and a change of them too', async () => {
-  await untilAssigned(({ policy }) =>
+test('the intervals reach the process server, and a change of them too', async ({ site }) => {
+  await site.untilAssigned(({ policy }) =>
     expect(policy).toEqual({ crashConsistentSeconds: 60, appConsistentSeconds: 0 }),
   );
-  await change({ crashConsistentInterval: '15s' });
-  await untilAssigned(({ policy }) =>
+  await site.change({ crashConsistentInterval: '15s' });
+  await site.untilAssigned(({ policy }) =>
     expect(policy).toEqual({ crashConsistentSeconds: 15, appConsistentSeconds: 0 }),
   );
-  await change({ crashConsistentInterval: '1h', appConsistentInterval: '2h' });
-  await untilAssigned(({ policy }) =>
+  await site.change({ crashConsistentInterval: '1h', appConsistentInterval: '2h' });
+  await site.untilAssigned(({ policy }) =>
     expect(policy).toEqual({ crashConsistentSeconds: 3_600, appConsistentSeconds: 7_200 }),
   );
-  await change({ appConsistentInterval: null });
-  await untilAssigned(({ policy }) => expect(policy.appConsistentSeconds).toBe(0));
+  await site.change({ appConsistentInterval: null });
+  await site.untilAssigned(({ policy }) => expect(policy.appConsistentSeconds).toBe(0));
 });
 
-test('the hooks’ directory and timeout reach the process server, and their end too', async () => {
+test('the hooks’ directory and timeout reach the process server, and their end too', async ({
+  site,
+}) => {
   const hooks = { directory: '/etc/farshore/hooks.d', timeout: '90s' };
-  await change({ appConsistentInterval: '1h', hooks });
-  await untilAssigned(({ policy }) =>
+  await site.change({ appConsistentInterval: '1h', hooks });
+  await site.untilAssigned(({ policy }) =>
     expect(policy.hooks).toEqual({ directory: '/etc/farshore/hooks.d', timeoutSeconds: 90 }),
   );
-  await change({ hooks: { directory: '/srv/quiesce', timeout: '2m' } });
-  await untilAssigned(({ policy }) =>
+  await site.change({ hooks: { directory: '/srv/quiesce', timeout: '2m' } });
+  await site.untilAssigned(({ policy }) =>
     expect(policy.hooks).toEqual({ directory: '/srv/quiesce', timeoutSeconds: 120 }),
   );
-  await change({ hooks: null });
-  await untilAssigned(({ policy }) => expect(policy.hooks).toBeUndefined());
+  await site.change({ hooks: null });
+  await site.untilAssigned(({ policy }) => expect(policy.hooks).toBeUndefined());
 });
 
-test('the retention stands in the catalog, where appliers read it, and follows the policy that a machine names', async () => {
-  await untilCatalog(({ policy }) =>
+test('the retention stands in the catalog, where appliers read it, and follows the policy that a machine names', async ({
+  site,
+  world,
+}) => {
+  const { kube } = world;
+  await site.untilCatalog(({ policy }) =>
     expect(policy).toEqual({ name: 'policy', retentionSeconds: 86_400 }),
   );
-  await change({ retention: '48h' });
-  await untilCatalog(({ policy }) =>
+  await site.change({ retention: '48h' });
+  await site.untilCatalog(({ policy }) =>
     expect(policy).toEqual({ name: 'policy', retentionSeconds: 172_800 }),
   );
   const brief = replicationPolicy('brief');
   brief.spec.retention = '1h';
   await create(kube, brief);
   await kube.patch(machines, named('web'), { merge: { spec: { policyRef: { name: 'brief' } } } });
-  await untilCatalog(({ policy }) =>
+  await site.untilCatalog(({ policy }) =>
     expect(policy).toEqual({ name: 'brief', retentionSeconds: 3_600 }),
   );
 });
 
-test('the threshold decides whether a machine’s newest barrier is too old', async () => {
-  const machineId = await machineIdOf();
+test('the threshold decides whether a machine’s newest barrier is too old', async ({
+  site,
+  world,
+}) => {
+  const { kube, objects } = world;
+  const machineId = await world.machineIdOf();
   const timeMs = systemClock.now() - 300_000;
   await reportStatus(objects, 'ps', [
     machineReport(machineId, { uploadedBarrier: { lsn: 10n, timeMs, consistency: 'Crash' } }),
   ]);
   const current = { type: 'RecoveryPointCurrent' };
   await untilCondition(kube, machines, named('web'), { ...current, status: 'True' });
-  await change({ rpoThreshold: '2m' });
+  await site.change({ rpoThreshold: '2m' });
   const told = await untilCondition(kube, machines, named('web'), {
     ...current,
     status: 'False',
     reason: 'ThresholdExceeded',
   });
   expect(told.message).toContain('2m');
-  expect(await operator.operator.metrics.registry.metrics()).toContain(
+  expect(await site.operator.operator.metrics.registry.metrics()).toContain(
     'farshore_rpo_threshold_seconds{namespace="default",machine="web"} 120',
   );
-  await change({ rpoThreshold: '10m' });
+  await site.change({ rpoThreshold: '10m' });
   await untilCondition(kube, machines, named('web'), { ...current, status: 'True' });
 });
 
-test('a machine goes on under the policy that it last saw when that is deleted, and says so', async () => {
-  await change({ crashConsistentInterval: '30s' });
-  await untilAssigned(({ policy }) => expect(policy.crashConsistentSeconds).toBe(30));
+test('a machine goes on under the policy that it last saw when that is deleted, and says so', async ({
+  site,
+  world,
+}) => {
+  const { kube } = world;
+  await site.change({ crashConsistentInterval: '30s' });
+  await site.untilAssigned(({ policy }) => expect(policy.crashConsistentSeconds).toBe(30));
   await kube.remove(policies, named('policy'));
   await untilCondition(kube, machines, named('web'), {
     type: 'Accepted',
@@ -193,14 +160,15 @@ test('a machine goes on under the policy that it last saw when that is deleted, 
   // Something that has every list looked at again.
   await kube.patch(farshoreTypes.processServer, named('ps'), { merge: { spec: { port: 9555 } } });
   await eventually(async () => expect((await bootstrapOf(kube, 'ps-bootstrap')).port).toBe(9555));
-  await untilAssigned(({ policy }) => expect(policy.crashConsistentSeconds).toBe(30));
+  await site.untilAssigned(({ policy }) => expect(policy.crashConsistentSeconds).toBe(30));
 });
 
-test('a policy shows who follows it, and the worst RPO among them', async () => {
+test('a policy shows who follows it, and the worst RPO among them', async ({ world }) => {
+  const { kube, objects } = world;
   await create(kube, protectedVM('db'));
   const barriers = [
-    machineReport(await machineIdOf(), barrierOf(100_000)),
-    machineReport(await machineIdOf('db'), barrierOf(400_000)),
+    machineReport(await world.machineIdOf(), barrierOf(100_000)),
+    machineReport(await world.machineIdOf('db'), barrierOf(400_000)),
   ];
   await reportStatus(objects, 'ps', barriers);
   for (const name of ['web', 'db'])
@@ -208,7 +176,7 @@ test('a policy shows who follows it, and the worst RPO among them', async () => 
       type: 'RecoveryPointCurrent',
       status: 'True',
     });
-  const status = await followedAs('late');
+  const status = await followedAs(world, 'late');
   expect(status).toMatchObject({ machines: 2, observedGeneration: 1 });
   expect(status?.worstRpoSeconds).toBeGreaterThanOrEqual(400);
   expect(status?.worstRpoSeconds).toBeLessThan(460);
@@ -217,7 +185,7 @@ test('a policy shows who follows it, and the worst RPO among them', async () => 
     ['Reconciling', 'False'],
     ['Stalled', 'False'],
   ]);
-  const unnamed = await followedAs('unnamed', { machines: [] });
+  const unnamed = await followedAs(world, 'unnamed', { machines: [] });
   expect(unnamed).toMatchObject({ machines: 0 });
   expect(unnamed?.worstRpoSeconds).toBeUndefined();
 });
@@ -228,7 +196,11 @@ function barrierOf(ageMs: number) {
 }
 
 /** The first status of a policy that comes to be when machines name it already. */
-async function followedAs(name: string, options = { machines: ['web', 'db'] }) {
+async function followedAs(
+  { kube }: MemoryWorld,
+  name: string,
+  options = { machines: ['web', 'db'] },
+) {
   for (const machine of options.machines)
     await kube.patch(machines, named(machine), { merge: { spec: { policyRef: { name } } } });
   await create(kube, replicationPolicy(name));

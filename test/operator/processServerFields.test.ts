@@ -1,72 +1,37 @@
 /** What a ProcessServer's fields do to its bootstrap files, certificates, enrolments and lists, and what it shows of its replicas. */
 import { X509Certificate } from 'node:crypto';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { farshoreTypes, type ProcessServer, type ProtectedVM } from '../../crds/index.ts';
+import { describe, expect } from 'vitest';
+import { farshoreTypes, type ProcessServer } from '../../crds/index.ts';
 import { type KubeObject, kubeTypes } from '../../platform/kubernetes.ts';
 import { systemClock } from '../../platform/node/clock.ts';
-import { systemRandom } from '../../platform/node/random.ts';
 import { Catalog } from '../../vault/catalog.ts';
-import { generateRecoveryKey } from '../../vault/recoveryKey.ts';
-import { FakeKube } from '../fakes/kube.ts';
-import { MemoryCompute } from '../fakes/memoryCompute.ts';
-import { MemoryObjectStore } from '../fakes/memoryObjectStore.ts';
-import { MemoryPageBlobStore } from '../fakes/memoryPageBlobStore.ts';
-import { silentLogger } from '../fakes/silentLogger.ts';
+import {
+  create,
+  named,
+  PASSPHRASE,
+  processServer,
+  protectedVM,
+  replicationPolicy,
+  secret,
+} from './manifests.ts';
+import { type MemoryWorld, test as worldTest } from './memoryWorld.ts';
 import {
   askAsAgent,
   askWithToken,
   awaitAnswer,
   bootstrapOf,
-  create,
-  eventually,
   machineReport,
-  named,
-  PASSPHRASE,
-  processServer,
-  protectedVM,
-  type RunningOperator,
-  recoveryVault,
-  replicationPolicy,
   reportStatus,
-  secret,
-  startOperator,
-  untilCondition,
-} from './harness.ts';
+} from './peers.ts';
+import { eventually, untilCondition } from './waiting.ts';
 
 const type = farshoreTypes.processServer;
-const recovery = generateRecoveryKey(systemRandom);
-let kube: FakeKube;
-let objects: MemoryObjectStore;
-let operator: RunningOperator;
 
-beforeEach(async () => {
-  kube = new FakeKube();
-  objects = new MemoryObjectStore({ clock: systemClock });
-  const pages = new MemoryPageBlobStore({ clock: systemClock });
-  const compute = new MemoryCompute({ pages });
-  operator = startOperator({
-    kube,
-    log: silentLogger,
-    stores: () => ({
-      objects,
-      pages,
-      compute,
-      images: compute,
-      ensureContainer: async () => {},
-      close: async () => {},
-    }),
-  });
-  await create(
-    kube,
-    secret('azure', { clientSecret: 'secret', connectionString: 'UseDevelopmentStorage=true' }),
-    secret('passphrase', { passphrase: PASSPHRASE, other: 'another passphrase altogether' }),
-    recoveryVault({ recipients: [recovery.publicString] }),
-    replicationPolicy(),
-  );
-});
-
-afterEach(async () => {
-  await operator.stop();
+/** An operator, a vault and a policy; no process server yet. */
+const test = worldTest.extend('operator', { auto: true }, async ({ world }) => {
+  const operator = world.operate();
+  await create(world.kube, world.vault(), replicationPolicy());
+  return operator;
 });
 
 function stateful(spec: Partial<ProcessServer['spec']>): ProcessServer {
@@ -80,24 +45,19 @@ function stateful(spec: Partial<ProcessServer['spec']>): ProcessServer {
   return server;
 }
 
-function seen(name = 'ps'): ProcessServer['status'] {
+function seen({ kube }: MemoryWorld, name = 'ps'): ProcessServer['status'] {
   return kube.peek<ProcessServer>(type, named(name))?.status;
 }
 
-async function changed(name: string, spec: object): Promise<void> {
+async function change({ kube }: MemoryWorld, name: string, spec: object): Promise<void> {
   await kube.patch(type, named(name), { merge: { spec } });
 }
 
-async function machineIdOf(name: string): Promise<string> {
-  return await eventually(() => {
-    const machine = kube.peek<ProtectedVM>(farshoreTypes.protectedVM, named(name));
-    if (machine?.status?.machineId === undefined) throw new Error(`${name} has no machineId yet`);
-    return machine.status.machineId;
-  });
-}
-
 describe('where agents reach it', () => {
-  test('stands in its bootstrap file and in its certificate, and so does its port', async () => {
+  test('stands in its bootstrap file and in its certificate, and so does its port', async ({
+    world,
+  }) => {
+    const { kube, objects } = world;
     await create(kube, processServer());
     const bootstrap = await bootstrapOf(kube, 'ps-bootstrap');
     expect(bootstrap).toMatchObject({
@@ -110,7 +70,7 @@ describe('where agents reach it', () => {
     const names = new X509Certificate(answer.certificatePem).subjectAltName ?? '';
     expect(names).toContain('DNS:ps.example');
     expect(names).toContain('IP Address:2001:DB8:0:0:0:0:0:1');
-    await changed('ps', { port: 9555, exposure: { endpoints: ['other.example:9555'] } });
+    await change(world, 'ps', { port: 9555, exposure: { endpoints: ['other.example:9555'] } });
     await eventually(async () =>
       expect(await bootstrapOf(kube, 'ps-bootstrap')).toMatchObject({
         port: 9555,
@@ -119,7 +79,10 @@ describe('where agents reach it', () => {
     );
   });
 
-  test('is known of a load balancer only once it has an address: until then there is no bootstrap file', async () => {
+  test('is known of a load balancer only once it has an address: until then there is no bootstrap file', async ({
+    world,
+  }) => {
+    const { kube } = world;
     await create(kube, stateful({ exposure: { serviceType: 'LoadBalancer' } }));
     const service = await eventually(() => {
       const found = kube.peek<KubeObject & { spec: { type: string } }>(
@@ -137,42 +100,49 @@ describe('where agents reach it', () => {
       status: { loadBalancer: { ingress: [{ ip: '192.0.2.9' }] } },
     } as KubeObject);
     // Whatever has it looked at again.
-    await changed('sts', { port: 9444 });
+    await change(world, 'sts', { port: 9444 });
     expect((await bootstrapOf(kube, 'sts-0-bootstrap')).endpoints).toEqual(['192.0.2.9:9444']);
   });
 });
 
-test('agents enrol with the passphrase of the entry that it names, and with no other', async () => {
-  await create(kube, processServer(), protectedVM());
-  await machineIdOf('web');
+test('agents enrol with the passphrase of the entry that it names, and with no other', async ({
+  world,
+}) => {
+  const { kube, objects } = world;
+  const other = secret('other', { phrase: 'another passphrase altogether' });
+  await create(kube, other, processServer(), protectedVM());
+  await world.machineIdOf('web');
   const ask = async (passphrase: string) =>
     await awaitAnswer(
       objects,
       (await askAsAgent(objects, { name: 'web', via: 'ps', passphrase })).id,
     );
   expect(await ask(PASSPHRASE)).toMatchObject({ outcome: 'accepted' });
-  await changed('ps', { passphraseSecretRef: { name: 'passphrase', key: 'other' } });
+  await change(world, 'ps', { passphraseSecretRef: { name: 'other', key: 'phrase' } });
   expect(await ask(PASSPHRASE)).toMatchObject({ outcome: 'refused', code: 'WrongPassphrase' });
   expect(await ask('another passphrase altogether')).toMatchObject({ outcome: 'accepted' });
-  await changed('ps', { passphraseSecretRef: { name: 'nowhere', key: 'other' } });
+  await change(world, 'ps', { passphraseSecretRef: { name: 'nowhere', key: 'phrase' } });
   // Everything else that it does goes on; the agent waits, and it is said for what.
   const waits = await askAsAgent(objects, { name: 'web', via: 'ps' });
   await eventually(() => {
-    const told = seen()?.conditions?.find((one) => one.reason === 'SecretNotFound');
+    const told = seen(world)?.conditions?.find((one) => one.reason === 'SecretNotFound');
     expect(told).toMatchObject({ status: 'False', message: expect.stringContaining('nowhere') });
   });
-  await changed('ps', { passphraseSecretRef: { name: 'passphrase', key: 'passphrase' } });
+  await change(world, 'ps', { passphraseSecretRef: { name: 'passphrase', key: 'passphrase' } });
   expect(await awaitAnswer(objects, waits.id)).toMatchObject({ outcome: 'accepted' });
 });
 
-test('more replicas get bootstrap files and share the machines out; fewer give theirs to those that stay', async () => {
+test('more replicas get bootstrap files and share the machines out; fewer give theirs to those that stay', async ({
+  world,
+}) => {
+  const { kube, objects } = world;
   await create(
     kube,
     stateful({ replicas: 1 }),
     ...['a', 'b'].map((name) => protectedVM(name, { processServerRef: { name: 'sts' } })),
   );
   const ownerOf = async (name: string) => {
-    const entry = await new Catalog({ store: objects }).read(await machineIdOf(name));
+    const entry = await new Catalog({ store: objects }).read(await world.machineIdOf(name));
     return entry?.document;
   };
   await eventually(async () => {
@@ -180,27 +150,28 @@ test('more replicas get bootstrap files and share the machines out; fewer give t
     expect((await ownerOf('b'))?.processServer).toBe('sts-0');
   });
   await eventually(() =>
-    expect(seen('sts')).toMatchObject({
+    expect(seen(world, 'sts')).toMatchObject({
       replicas: 1,
       selector: expect.stringContaining('app.kubernetes.io/instance=sts'),
     }),
   );
-  await changed('sts', { replicas: 2 });
+  await change(world, 'sts', { replicas: 2 });
   expect((await bootstrapOf(kube, 'sts-1-bootstrap')).name).toBe('sts-1');
   await create(kube, protectedVM('c', { processServerRef: { name: 'sts' } }));
   await eventually(async () => expect((await ownerOf('c'))?.processServer).toBe('sts-1'));
-  await eventually(() => expect(seen('sts')?.replicas).toBe(2));
-  await changed('sts', { replicas: 1 });
+  await eventually(() => expect(seen(world, 'sts')?.replicas).toBe(2));
+  await change(world, 'sts', { replicas: 1 });
   await eventually(async () =>
     // Under a higher epoch, as whoever served it may still believe that it does.
     expect(await ownerOf('c')).toMatchObject({ processServer: 'sts-0', writerEpoch: 2 }),
   );
-  await eventually(() => expect(seen('sts')?.replicas).toBe(1));
+  await eventually(() => expect(seen(world, 'sts')?.replicas).toBe(1));
 });
 
-test('what a replica reports is shown, and given to the metrics', async () => {
+test('what a replica reports is shown, and given to the metrics', async ({ operator, world }) => {
+  const { kube, objects } = world;
   await create(kube, processServer(), protectedVM());
-  const machineId = await machineIdOf('web');
+  const machineId = await world.machineIdOf('web');
   const heartbeatMs = systemClock.now() - 1_000;
   await reportStatus(objects, 'ps', [machineReport(machineId)], {
     heartbeatMs,
@@ -209,7 +180,7 @@ test('what a replica reports is shown, and given to the metrics', async () => {
     throughput: { inBytesPerSecond: 70, outBytesPerSecond: 50 },
   });
   await eventually(() =>
-    expect(seen()).toMatchObject({
+    expect(seen(world)).toMatchObject({
       replicas: 1,
       selector: '',
       machines: 1,
