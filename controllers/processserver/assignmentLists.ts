@@ -61,7 +61,7 @@ async function keepList(
     caCertificatePem: vault.document.ca.certificatePem,
     machines: duties.machines.get(replica) ?? [],
     keep: duties.keep,
-    redirects: redirectsOf(vault, { replica, duties }),
+    redirects: redirectsOf(vault, { replica, duties, before: before?.document }),
     current: before?.document,
     generationFloor: Math.max(
       server.status?.assignments?.generation ?? 0,
@@ -102,16 +102,23 @@ async function write(
     throw new AssignmentsContended(list.processServer);
 }
 
-/** Where agents of machines that moved to another replica are sent. */
+/** Where agents of machines that moved are sent: to another replica, or to another ProcessServer that has what this one had. */
 function redirectsOf(
   vault: OpenVault,
-  options: { replica: string; duties: Duties },
+  options: { replica: string; duties: Duties; before: AssignmentsDocument | undefined },
 ): Record<string, string[]> {
+  const { replica, duties, before } = options;
+  const had = [
+    ...(before?.machines ?? []).map((machine) => machine.machineId),
+    ...Object.keys(before?.redirects ?? {}),
+  ];
+  const owners = new Map(had.map((id) => [id, vault.observation.catalog(id)?.processServer]));
+  for (const [machineId, owner] of duties.owners) owners.set(machineId, owner);
   const redirects: Record<string, string[]> = {};
-  for (const [machineId, owner] of options.duties.owners) {
-    if (owner === options.replica) continue;
-    const endpoints = vault.observation.processServer(owner)?.endpoints ?? [];
-    if (endpoints.length > 0) redirects[machineId] = endpoints;
+  for (const [machineId, owner] of owners) {
+    if (owner === undefined || owner === replica) continue;
+    // None while the owner has not reported: the entry remembers, when the machine has left the list, that it was here.
+    redirects[machineId] = vault.observation.processServer(owner)?.endpoints ?? [];
   }
   return redirects;
 }

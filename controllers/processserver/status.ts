@@ -183,7 +183,7 @@ function replicaStatus({
     heartbeatTime: iso(reported.heartbeatMs),
     version: reported.version.slice(0, 128),
     machines: reported.machines.length,
-    endpoints: reported.endpoints.slice(0, 32),
+    endpoints: reported.endpoints.slice(0, 32).map((one) => one.slice(0, 262)),
     clockOffsetMs: Math.round(reported.clockOffsetMs),
     cache: {
       totalBytes: cache.totalBytes,

@@ -17,7 +17,7 @@ export function fieldsOf(input: StatusInput, durableMs: number | undefined): Mac
   const status: MachineFields = {
     ...lastKnown(input),
     ...(catalog === undefined ? {} : catalogFields(catalog, machine)),
-    ...(input.offeredDisks === undefined ? {} : { offeredDisks: input.offeredDisks }),
+    ...(input.offeredDisks === undefined ? {} : { offeredDisks: input.offeredDisks.map(clipped) }),
     ...(machine === undefined ? {} : machineFields(machine)),
     ...(initial === undefined ? {} : { initialReplication: initial }),
     ...(progress === undefined || !hasBarrier(input)
@@ -109,6 +109,16 @@ function machineFields(machine: MachineStatus): MachineFields {
       ...(barriers.lastVoid === undefined ? {} : { lastVoid: barriers.lastVoid.slice(0, 4096) }),
     },
     ...(machine.resyncToken === undefined ? {} : { resyncToken: machine.resyncToken.slice(0, 63) }),
+  };
+}
+
+type OfferedDisk = NonNullable<ProtectedVMStatus['offeredDisks']>[number];
+
+function clipped({ device, description, ...disk }: OfferedDisk): OfferedDisk {
+  return {
+    device: device.slice(0, 1024),
+    ...disk,
+    ...(description === undefined ? {} : { description: description.slice(0, 4096) }),
   };
 }
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { holdsNow, stampConditions } from './conditions.ts';
+import { type DecidedCondition, holdsNow, stampConditions } from './conditions.ts';
 
 const decided = { type: 'Ready', status: 'True', reason: 'Succeeded', message: '' } as const;
 
@@ -29,4 +29,15 @@ it('a condition that was computed from an older spec does not hold now', () => {
   expect(holdsNow(object(2), 'Ready')).toBe(true);
   expect(holdsNow(object(1), 'Ready')).toBe(false);
   expect(holdsNow(object(2), 'Reachable')).toBe(false);
+});
+
+it('a message that is longer than the API takes is cut, so that the rest of the status is written', () => {
+  const decided = { type: 'Ready', status: 'False', reason: 'Told', message: 'x'.repeat(70_000) };
+  const [stamped] = stampConditions({
+    previous: [],
+    decided: [decided as DecidedCondition],
+    generation: 1,
+    nowMs: 0,
+  });
+  expect(stamped?.message).toHaveLength(32_768);
 });

@@ -3,6 +3,9 @@ import type { Condition, KubeObject } from '../../platform/kubernetes.ts';
 /** A condition as it is decided; when it changed and for which generation is added here. */
 export type DecidedCondition = Pick<Condition, 'type' | 'status' | 'reason' | 'message'>;
 
+/** What the CRDs take. */
+const MESSAGE_LONGEST = 32_768;
+
 /**
  * The conditions to write: in the order decided, each with the time at which its status last changed. Conditions that are not
  * decided any more are dropped.
@@ -19,6 +22,8 @@ export function stampConditions(options: {
     const before = options.previous.find((condition) => condition.type === decided.type);
     return {
       ...decided,
+      // Much of it comes from other processes: one that says too much must not keep the whole status from being written.
+      message: decided.message.slice(0, MESSAGE_LONGEST),
       lastTransitionTime: before?.status === decided.status ? before.lastTransitionTime : now,
       ...(options.generation === undefined ? {} : { observedGeneration: options.generation }),
     };

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   ensureVaultContainer,
   openVaultStores,
@@ -29,4 +29,34 @@ describe('AzureBlobStore on Azurite', () => {
 
 describe('AzurePageBlobStore on Azurite', () => {
   pageBlobStoreConformance(() => stores.pages);
+});
+
+describe('a prefix', () => {
+  test('makes a vault of its own in the container: what another one holds is not in it', async () => {
+    const at = (prefix: string) => {
+      const { connectionString } = azurite;
+      return openVaultStores(deps, { connectionString, container: 'vault', prefix });
+    };
+    const [shop, bank, whole] = [at('shop'), at('bank/'), at('')];
+    const body = new TextEncoder().encode('{}');
+    expect(await shop.objects.putIfAbsent('vault.json', body)).toMatchObject({
+      outcome: 'created',
+    });
+    expect(await bank.objects.putIfAbsent('vault.json', body)).toMatchObject({
+      outcome: 'created',
+    });
+    await shop.pages.create('replicas/m/0.vhd', { size: 1 << 20, sequenceNumber: 1 });
+    expect(await bank.pages.info('replicas/m/0.vhd')).toBeUndefined();
+    expect(shop.pages.url('replicas/m/0.vhd')).toMatch(/\/vault\/shop\/replicas\/m\/0\.vhd$/);
+    const keysOf = async (stores: VaultStores, prefix: string) => {
+      const keys: string[] = [];
+      for await (const { key } of stores.objects.list(prefix)) keys.push(key);
+      return keys;
+    };
+    expect(await keysOf(bank, '')).toEqual(['vault.json']);
+    expect(await keysOf(shop, 'vault')).toEqual(['vault.json']);
+    expect(await keysOf(whole, 'shop/')).toContain('shop/vault.json');
+    await bank.objects.remove('vault.json');
+    expect(await shop.objects.head('vault.json')).toBeDefined();
+  });
 });

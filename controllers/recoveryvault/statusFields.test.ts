@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest';
+import type { OpenVault } from '../openvaults/openVaults.ts';
+import { showVault, type VaultStatusInput } from './status.ts';
+
+const checkedAt = Date.UTC(2026, 0, 1);
+const input: VaultStatusInput = {
+  trouble: undefined,
+  vault: {
+    document: { vaultId: 'e'.repeat(32), formatVersion: 3, controllerKeys: [] },
+    installation: { id: 'a', holder: 'our cluster', signingKey: { publicKey: 'ours' } },
+    control: { state: 'InControl', controllerEpoch: 4 },
+  } as unknown as OpenVault,
+  standby: undefined,
+  recoveryKey: { verified: true, recipient: 'r', checkedAt },
+  recipientsDiffer: false,
+  deletion: undefined,
+  machines: 2,
+};
+
+test('everything that is known of an open vault is shown', () => {
+  expect(showVault(input).status).toEqual({
+    machines: 2,
+    vaultId: 'e'.repeat(32),
+    formatVersion: 3,
+    controllerEpoch: 4,
+    controllerHolder: 'our cluster',
+    controllerPublicKey: 'ours',
+    recoveryKeyVerifiedAt: new Date(checkedAt).toISOString(),
+  });
+});
+
+test('nothing is shown of a vault that was never open, but who uses it', () => {
+  const { status } = showVault({ ...input, vault: undefined, recoveryKey: undefined });
+  expect(status).toEqual({ machines: 2 });
+});
+
+test('a recovery key that does not open the vault any more has no time', () => {
+  const recoveryKey = { verified: false as const, reason: 'NeverChecked' as const, message: 'm' };
+  expect(showVault({ ...input, recoveryKey }).status).not.toHaveProperty('recoveryKeyVerifiedAt');
+});
