@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Failover } from '../../crds/index.ts';
 import { failover, protectedVM, recoveryVault } from '../../test/operator/manifests.ts';
-import type { FailoverRequest } from '../../vault/ledger.ts';
+import type { FailoverRequest } from '../../vault/documents/failover.ts';
 import { requestOf } from './request.ts';
 
 const vault = recoveryVault({ recipients: [] });

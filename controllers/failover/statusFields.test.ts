@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { failoverEntry } from '../../test/fixtures/failoverEntry.ts';
-import type { FailoverDocument, FailoverStep } from '../../vault/ledger.ts';
+import type { FailoverDocument, FailoverStep } from '../../vault/documents/failover.ts';
 import { showFailover } from './status.ts';
 
 const at = Date.UTC(2026, 0, 1);

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { ProcessServerStatus } from '../../vault/documents.ts';
+import type { ProcessServerStatus } from '../../vault/documents/processServerStatus.ts';
 import { type ProcessServerStatusInput, showProcessServer } from './status.ts';
 
 const now = Date.UTC(2026, 0, 1);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { ProtectedVMStatus } from '../../crds/index.ts';
-import type { CatalogDocument, MachineStatus } from '../../vault/documents.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
 import { fieldsOf } from './fields.ts';
 import { show } from './status.ts';
 import type { StatusInput } from './statusInput.ts';

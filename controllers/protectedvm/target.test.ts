@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { ProtectedVM, RecoveryVault } from '../../crds/index.ts';
 import { protectedVM, recoveryVault } from '../../test/operator/manifests.ts';
-import type { FailoverTarget } from '../../vault/ledger.ts';
+import type { FailoverTarget } from '../../vault/documents/failover.ts';
 import { resolveTarget } from './target.ts';
 
 type Target = ProtectedVM['spec']['target'];

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { VmSize } from '../../platform/ports.ts';
-import type { CatalogDocument } from '../../vault/documents.ts';
-import type { FailoverTarget } from '../../vault/ledger.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { FailoverTarget } from '../../vault/documents/failover.ts';
 import { targetProblems } from './validate.ts';
 
 const GIB = 2 ** 30;

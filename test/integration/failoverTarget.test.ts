@@ -10,7 +10,8 @@ import { openVaultStores, type VaultStores } from '../../platform/azure/vaultSto
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
 import { runFailover } from '../../recovery/failover.ts';
-import { type FailoverDocument, LedgerEntry } from '../../vault/ledger.ts';
+import type { FailoverDocument } from '../../vault/documents/failover.ts';
+import { LedgerEntry } from '../../vault/ledger.ts';
 import type { ExistingResource } from '../arm/emulator.ts';
 import { type ArmFixture, computeFor, startArmFixture, testGroup } from '../arm/fixture.ts';
 import { silentLogger } from '../fakes/silentLogger.ts';

@@ -7,7 +7,8 @@ import {
 } from '../../crds/index.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { Catalog } from '../../vault/catalog.ts';
-import type { Assignment, CatalogDocument } from '../../vault/documents.ts';
+import type { Assignment } from '../../vault/documents/assignments.ts';
+import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import { create, named, protectedVM, replicationPolicy } from './manifests.ts';
 import { type MemoryWorld, test as worldTest } from './memoryWorld.ts';
 import { bootstrapOf, listOf, machineReport, reportStatus } from './peers.ts';
