@@ -78,6 +78,8 @@ export class Faults {
       },
       'server disk rots': () => this.#rot(server),
       'applier killed': () => applier.kill(),
+      'applier killed in a request': () =>
+        vault.setTrap({ life: applier.life, calls: chance.whole(1, 60) }),
       'applier suspended': () => this.#suspend(applier.life),
       'second applier': () => appliers[1]?.start(),
       'connections reset': () => network.reset(machine.host, server.host),
@@ -144,6 +146,7 @@ export class Faults {
     const { network, vault } = this.#site;
     vault.down = false;
     vault.faultRate = 0;
+    vault.clearTrap();
     for (const applier of appliers.slice(1)) {
       applier.down = true;
       applier.stop();
@@ -242,8 +245,8 @@ export class Faults {
   }
 
   #writeRaw(machine: Machine): void {
-    for (let count = 0; count < 60; count += 1)
-      this.#site.time.after(count * 150, 'raw write', () => {
+    for (let count = 0; count < 200; count += 1)
+      this.#site.time.after(count * 60, 'raw write', () => {
         if (!machine.off) machine.workload.writeRaw();
       });
   }

@@ -21,6 +21,7 @@ export const faultKinds = [
   'server disk errors',
   'server disk rots',
   'applier killed',
+  'applier killed in a request',
   'applier suspended',
   'second applier',
   'connections reset',

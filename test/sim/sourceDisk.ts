@@ -2,7 +2,7 @@
  * A block device of a source machine, with what its kernel counts and traces.
  *
  * Fault model. A write takes time: its content may be seen by readers before it completes, never after; it completes, is traced, and is
- * counted a moment later, in that order. Reads take time and see what is there when they end. The device may be exchanged behind its
+ * counted a moment later, in that order. Reads take time and see each part as it is at some moment of it. The device may be exchanged behind its
  * name, and a read may fail with EIO. Writes past the filesystem (raw) may come while it is frozen.
  */
 import { BlockDeviceError } from '../../platform/deviceErrors.ts';
@@ -101,10 +101,15 @@ export class SourceDisk {
       identity: async () => (life.dead ? await forever() : this.identity),
       read: async (into, offset) => {
         if (life.dead) return await forever();
-        if (chance.chance(0.3)) await life.sleep(chance.about(2));
+        // A device takes its time, and hands over one part of it as it is now, the rest as it is then.
+        const slow = chance.chance(0.3);
+        const now = slow ? SECTOR * chance.below(into.length / SECTOR + 1) : 0;
+        this.get(into.subarray(0, now), offset);
+        if (slow) await life.sleep(chance.about(2));
         if (this.readErrorRate > 0 && chance.chance(this.readErrorRate))
           throw new BlockDeviceError('DiskReadFailed', this.path, 'input/output error');
-        return this.get(into, offset);
+        const rest = this.get(into.subarray(now), offset + now);
+        return Math.min(into.length, rest === 0 ? this.sizeBytes - offset : now + rest);
       },
       alignedBuffer: (size) => this.#buffer(size),
       writtenSectors: async () => {

@@ -38,6 +38,7 @@ export class SimVault {
   down = false;
   latencyMs = 5;
   readonly #cutOff = new Set<string>();
+  #trap: { life: Life; calls: number } | undefined;
   readonly #counted: (kind: string) => void;
   watch: VaultWatch | undefined;
 
@@ -57,6 +58,15 @@ export class SimVault {
     };
     this.objects = new MemoryObjectStore({ clock });
     this.pages = new MemoryPageBlobStore({ clock });
+  }
+
+  /** Kills the process as it makes its nth call that changes something, which may still land. */
+  setTrap(trap: { life: Life; calls: number }): void {
+    this.#trap = trap;
+  }
+
+  clearTrap(): void {
+    this.#trap = undefined;
   }
 
   cutOff(host: string): void {
@@ -164,6 +174,7 @@ export class SimVault {
     if (life.dead) return forever();
     if (signal?.aborted) return Promise.reject(signal.reason);
     this.#time.note(`${life.name} ${what}`);
+    this.#springTrap(life, what);
     return new Promise<T>((resolve, reject) => {
       // An abort ends the waiting; the request is on its way.
       const aborted = () => reject(signal?.reason);
@@ -175,6 +186,15 @@ export class SimVault {
         });
       this.#travel(life, host, what, { act, resolve, reject, answer });
     });
+  }
+
+  #springTrap(life: Life, what: string): void {
+    const trap = this.#trap;
+    if (trap?.life !== life || READS.has(what.split(' ')[0] ?? '')) return;
+    trap.calls -= 1;
+    if (trap.calls > 0) return;
+    this.#trap = undefined;
+    life.kill();
   }
 
   #travel<T>(
