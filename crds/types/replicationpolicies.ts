@@ -32,7 +32,7 @@ export interface ReplicationPolicySpecHooks {
    */
   directory: string;
   /**
-   * How long all executables together may take on either side of the barrier. One number and a unit: s or m.
+   * How long all executables together may take on either side of the barrier; after it, each gets 5 s at least. One number and a unit: s or m.
    */
   timeout: string;
 }

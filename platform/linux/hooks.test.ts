@@ -45,7 +45,24 @@ describe('hooks', () => {
   test('that take too long are killed with all they started', async () => {
     hook('10-slow', 'sleep 60 & sleep 60');
     const { failures } = await linuxHooks.run({ directory, phase: 'pre', timeoutMs: 200 });
-    expect(failures[0]?.reason).toContain('did not end within 0.2 s');
+    expect(failures[0]?.reason).toContain('did not end in time (0.2 s for all');
+  });
+
+  test('share one timeout: a later one gets what the earlier ones left', async () => {
+    hook('10-first', `sleep 1; ${note('first')}`);
+    hook('20-second', `sleep 2; ${note('second')}`);
+    const { failures } = await linuxHooks.run({ directory, phase: 'pre', timeoutMs: 2_500 });
+    expect(failures.map((failure) => failure.hook)).toEqual(['20-second']);
+    expect(failures[0]?.reason).toContain('2.5 s for all hooks together');
+    expect(ran()).toEqual(['first pre']);
+  });
+
+  test('that come after one that used up the time still run once the barrier is over', async () => {
+    hook('10-hangs', 'sleep 60');
+    hook('20-releases', note('released'));
+    const { failures } = await linuxHooks.run({ directory, phase: 'post', timeoutMs: 1_000 });
+    expect(failures.map((failure) => failure.hook)).toEqual(['10-hangs']);
+    expect(ran()).toEqual(['released post']);
   });
 
   test('whose directory is missing are a failure', async () => {

@@ -6,9 +6,16 @@ import type { HookRunner } from '../ports.ts';
 
 const OUTPUT_KEPT = 2048;
 
-/** Runs the executables of a directory as run-parts does: by name, hidden files and editors' backups left out. */
+/** What a post-hook gets when those before it used up the time: its application must not stay at rest for their sake. */
+const POST_LEAST_MS = 5_000;
+
+/**
+ * Runs the executables of a directory as run-parts does: by name, hidden files and editors' backups left out. They share the timeout;
+ * but after the barrier each gets 5 s at least.
+ */
 export const linuxHooks: HookRunner = {
   async run({ directory, phase, timeoutMs }) {
+    const started = performance.now();
     const failures: { hook: string; reason: string }[] = [];
     let hooks: string[];
     try {
@@ -17,7 +24,13 @@ export const linuxHooks: HookRunner = {
       return { failures: [{ hook: directory, reason: errorMessage(error) }] };
     }
     for (const hook of hooks) {
-      const reason = await runHook(path.join(directory, hook), { phase, timeoutMs });
+      const leftMs = timeoutMs - (performance.now() - started);
+      const leastMs = phase === 'post' ? Math.min(POST_LEAST_MS, timeoutMs) : 0;
+      const reason = await runHook(path.join(directory, hook), {
+        phase,
+        timeoutMs: Math.max(leftMs, leastMs, 0),
+        allMs: timeoutMs,
+      });
       if (reason === undefined) continue;
       failures.push({ hook, reason });
       if (phase === 'pre') break;
@@ -43,7 +56,7 @@ function executablesIn(directory: string): string[] {
 
 function runHook(
   file: string,
-  options: { phase: 'pre' | 'post'; timeoutMs: number },
+  options: { phase: 'pre' | 'post'; timeoutMs: number; allMs: number },
 ): Promise<string | undefined> {
   return new Promise((resolve) => {
     const child = spawn(file, [options.phase], {
@@ -72,7 +85,8 @@ function runHook(
     child.on('exit', (code, signal) => {
       clearTimeout(timer);
       const said = output.trim() === '' ? '' : `: ${output.trim()}`;
-      if (late) resolve(`it did not end within ${options.timeoutMs / 1000} s${said}`);
+      if (late)
+        resolve(`it did not end in time (${options.allMs / 1000} s for all hooks together)${said}`);
       else if (code !== 0) resolve(`it ended with ${code ?? signal}${said}`);
       else resolve(undefined);
     });
