@@ -3,7 +3,8 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { BlockDeviceError } from '../deviceErrors.ts';
 import { errorCode, errorMessage } from '../errors.ts';
 import type { BlockDevice, BlockDeviceIdentity, BlockDevices } from '../ports.ts';
-import { attribute, devT, kernelNameOf, refusal, SECTOR_SIZE } from './sysfs.ts';
+import { SECTOR_SIZE, sysfs } from './sysfs.ts';
+import { whyUnprotectable } from './unprotectable.ts';
 
 const WASM_PAGE = 65536;
 /** Its memory is page-aligned, as direct I/O wants it. The type comes with the DOM's, which we don't have. */
@@ -12,8 +13,8 @@ declare const WebAssembly: { Memory: new (size: { initial: number }) => { buffer
 /** Whole, request-based disks of this machine (design §5). */
 export const linuxBlockDevices: BlockDevices = {
   async open(path) {
-    const name = kernelNameOf(path);
-    const problem = refusal(path, name);
+    const name = sysfs.kernelNameOf(path);
+    const problem = whyUnprotectable(sysfs, { path, name });
     if (problem !== undefined)
       throw new BlockDeviceError('DiskUnsupported', path, `Can't protect this disk: ${problem}.`);
     const handle = await open(path, constants.O_RDONLY | constants.O_DIRECT);
@@ -31,17 +32,17 @@ class LinuxBlockDevice implements BlockDevice {
     this.path = path;
     this.#name = name;
     this.#handle = handle;
-    this.multiRangeDiscards = Number(attribute(name, 'queue/max_discard_segments') ?? 1) > 1;
+    this.multiRangeDiscards = Number(sysfs.attribute(name, 'queue/max_discard_segments') ?? 1) > 1;
   }
 
   async identity(): Promise<BlockDeviceIdentity> {
-    const number = devT(this.#name);
-    const sectors = attribute(this.#name, 'size');
+    const number = sysfs.devT(this.#name);
+    const sectors = sysfs.attribute(this.#name, 'size');
     if (number === undefined || sectors === undefined) throw this.#vanished();
     return {
       devT: number,
       // Kernels before 5.15 don't count media; size and number then stand alone.
-      diskSequence: BigInt(attribute(this.#name, 'diskseq') ?? 0),
+      diskSequence: BigInt(sysfs.attribute(this.#name, 'diskseq') ?? 0),
       sizeBytes: Number(sectors) * SECTOR_SIZE,
     };
   }
@@ -54,7 +55,7 @@ class LinuxBlockDevice implements BlockDevice {
         ({ bytesRead } = await this.#handle.read(into, done, into.length - done, offset + done));
       } catch (cause) {
         if (['ENODEV', 'ENXIO'].includes(errorCode(cause))) throw this.#vanished(cause);
-        if (devT(this.#name) === undefined) throw this.#vanished(cause);
+        if (sysfs.devT(this.#name) === undefined) throw this.#vanished(cause);
         throw new BlockDeviceError(
           'DiskReadFailed',
           this.path,
@@ -74,14 +75,14 @@ class LinuxBlockDevice implements BlockDevice {
   }
 
   async writtenSectors(): Promise<{ written: number; discarded: number }> {
-    const fields = numbersOf(attribute(this.#name, 'stat'));
+    const fields = numbersOf(sysfs.attribute(this.#name, 'stat'));
     const [, , , , , , written, , , , , , , discarded] = fields;
     if (written === undefined) throw this.#vanished();
     return { written, discarded: discarded ?? 0 };
   }
 
   async writesInFlight(): Promise<number> {
-    const [, writes] = numbersOf(attribute(this.#name, 'inflight'));
+    const [, writes] = numbersOf(sysfs.attribute(this.#name, 'inflight'));
     if (writes === undefined) throw this.#vanished();
     return writes;
   }

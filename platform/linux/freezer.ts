@@ -5,7 +5,7 @@ import { errorMessage } from '../errors.ts';
 import type { Clock, FilesystemFreezer, FreezePlan } from '../ports.ts';
 import { freezeOrder, isFreezable, mountedFilesystems } from './mounts.ts';
 import { swapOn } from './swap.ts';
-import { kernelNameOf } from './sysfs.ts';
+import { sysfs } from './sysfs.ts';
 import { Watchdog } from './watchdog.ts';
 
 const run = promisify(execFile);
@@ -24,7 +24,7 @@ export class LinuxFreezer implements FilesystemFreezer {
   }
 
   async plan(devicePaths: readonly string[]): Promise<FreezePlan> {
-    const paths = new Map(devicePaths.map((path) => [kernelNameOf(path), path]));
+    const paths = new Map(devicePaths.map((path) => [sysfs.kernelNameOf(path), path]));
     const mounts = freezeOrder(mountedFilesystems(), [...paths.keys()]);
     return {
       mounts: mounts.map(({ mountPoint, filesystem, source }) => ({

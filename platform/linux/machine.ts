@@ -4,7 +4,8 @@ import { hostname, release, setPriority } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import type { SourceMachine } from '../ports.ts';
-import { attribute, refusal, SECTOR_SIZE, wholeDisks } from './sysfs.ts';
+import { SECTOR_SIZE, sysfs } from './sysfs.ts';
+import { whyUnprotectable } from './unprotectable.ts';
 
 const BY_ID = '/dev/disk/by-id';
 /** A tenth of what a program of the usual priority gets where both want all. */
@@ -21,11 +22,12 @@ export function linuxMachine(options: { powerOffCommand?: string } = {}): Source
       };
     },
     async disks() {
-      return wholeDisks()
-        .filter((name) => refusal(`/dev/${name}`, name) === undefined)
+      return sysfs
+        .wholeDisks()
+        .filter((name) => whyUnprotectable(sysfs, { path: `/dev/${name}`, name }) === undefined)
         .map((name) => ({
           device: stableName(name) ?? `/dev/${name}`,
-          sizeBytes: Number(attribute(name, 'size') ?? 0) * SECTOR_SIZE,
+          sizeBytes: Number(sysfs.attribute(name, 'size') ?? 0) * SECTOR_SIZE,
           description: describe(name),
         }));
     },
@@ -63,8 +65,12 @@ function stableName(name: string): string | undefined {
 }
 
 function describe(name: string): string {
-  const words = [attribute(name, 'device/vendor'), attribute(name, 'device/model'), `(${name})`];
-  const file = attribute(name, 'loop/backing_file');
+  const words = [
+    sysfs.attribute(name, 'device/vendor'),
+    sysfs.attribute(name, 'device/model'),
+    `(${name})`,
+  ];
+  const file = sysfs.attribute(name, 'loop/backing_file');
   if (file !== undefined) words.push(`backed by ${file}`);
   return words.filter((word) => word !== undefined && word !== '').join(' ');
 }

@@ -4,15 +4,7 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { errorCode } from '../errors.ts';
-import {
-  attribute,
-  type DeviceNumber,
-  disksBelow,
-  kernelNameOfNumber,
-  neighbours,
-  partitionOf,
-  splitDeviceNumber,
-} from './sysfs.ts';
+import { type DeviceNumber, splitDeviceNumber, sysfs } from './sysfs.ts';
 
 export interface Mount {
   number: DeviceNumber;
@@ -122,14 +114,14 @@ function* everyMount(): Generator<Mount> {
 
 function devicesOf(mount: Mount): string[] {
   if (mount.number.major !== 0) {
-    const name = kernelNameOfNumber(mount.number);
+    const name = sysfs.kernelNameOfNumber(mount.number);
     return name === undefined ? [] : [name];
   }
   if (!mount.source.startsWith('/dev/')) return [];
   try {
     const stat = statSync(mount.source);
     const name = stat.isBlockDevice()
-      ? kernelNameOfNumber(splitDeviceNumber(stat.rdev))
+      ? sysfs.kernelNameOfNumber(splitDeviceNumber(stat.rdev))
       : undefined;
     if (name === undefined) return [];
     return mount.filesystem === 'btrfs' ? btrfsDevices(name) : [name];
@@ -177,15 +169,15 @@ function stackBelow(
   depth: number,
 ): { disks: string[]; level: number } {
   if (depth > LEVELS_MAX) return { disks: [], level: depth };
-  const disk = partitionOf(device)?.disk;
+  const disk = sysfs.partitionOf(device)?.disk;
   const own = disk ?? device;
-  const file = attribute(own, 'loop/backing_file');
+  const file = sysfs.attribute(own, 'loop/backing_file');
   const below =
-    file === undefined ? neighbours(own, 'slaves') : devicesUnderFile(file, filesystems);
+    file === undefined ? sysfs.neighbours(own, 'slaves') : devicesUnderFile(file, filesystems);
   const results = below.map((next) => stackBelow(next, filesystems, depth + 1));
   // A loop device is a disk of its own, and lies on others as well.
   const disks = results.flatMap((result) => result.disks);
-  if (file !== undefined || below.length === 0) disks.push(...disksBelow(own));
+  if (file !== undefined || below.length === 0) disks.push(...sysfs.disksBelow(own));
   return { disks, level: 1 + Math.max(0, ...results.map((result) => result.level)) };
 }
 

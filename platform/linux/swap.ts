@@ -4,15 +4,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import type { FreezePlan } from '../ports.ts';
-import {
-  attribute,
-  kernelNameOf,
-  kernelNameOfNumber,
-  neighbours,
-  partitionOf,
-  SECTOR_SIZE,
-  splitDeviceNumber,
-} from './sysfs.ts';
+import { SECTOR_SIZE, splitDeviceNumber, sysfs } from './sysfs.ts';
 
 /** Bytes of a device or disk, by kernel name. */
 export interface Extent {
@@ -62,7 +54,7 @@ export function swapOn(devicePathOf: ReadonlyMap<string, string>): FreezePlan['s
 
 function deviceExtents(area: SwapArea): Extent[] {
   try {
-    return [{ device: kernelNameOf(area.path), offset: 0, length: area.length }];
+    return [{ device: sysfs.kernelNameOf(area.path), offset: 0, length: area.length }];
   } catch {
     return [];
   }
@@ -70,7 +62,7 @@ function deviceExtents(area: SwapArea): Extent[] {
 
 function fileExtents(area: SwapArea): Extent[] {
   try {
-    const device = kernelNameOfNumber(splitDeviceNumber(statSync(area.path).dev));
+    const device = sysfs.kernelNameOfNumber(splitDeviceNumber(statSync(area.path).dev));
     // btrfs reports places in its own address space.
     if (device === undefined) return [];
     const text = execFileSync('filefrag', ['-e', area.path], { encoding: 'utf8' });
@@ -95,16 +87,16 @@ export function parseFileExtents(text: string): { offset: number; length: number
 /** Follows an extent down to whole disks; empty when some layer (RAID, thin volumes) moves blocks in ways we don't follow. */
 function onDisks(extent: Extent, depth = 0): Extent[] {
   if (depth > 8) return [];
-  const partition = partitionOf(extent.device);
+  const partition = sysfs.partitionOf(extent.device);
   if (partition !== undefined)
     return onDisks(
       { device: partition.disk, offset: partition.offset + extent.offset, length: extent.length },
       depth + 1,
     );
-  const mapped = attribute(extent.device, 'dm/name');
+  const mapped = sysfs.attribute(extent.device, 'dm/name');
   if (mapped !== undefined)
     return throughTable(extent, mappingOf(mapped)).flatMap((piece) => onDisks(piece, depth + 1));
-  if (neighbours(extent.device, 'slaves').length > 0) return [];
+  if (sysfs.neighbours(extent.device, 'slaves').length > 0) return [];
   return [extent];
 }
 
@@ -133,7 +125,7 @@ export function parseMappingTable(text: string): Mapping[] {
     if (at === undefined) return [];
     const [major, minor] = (fields[at] ?? '').split(':').map(Number);
     if (major === undefined || minor === undefined) return [];
-    const device = kernelNameOfNumber({ major, minor });
+    const device = sysfs.kernelNameOfNumber({ major, minor });
     if (device === undefined) return [];
     mappings.push({
       start: Number(start) * SECTOR_SIZE,
