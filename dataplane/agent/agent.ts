@@ -4,6 +4,7 @@
 import { errorCode, errorMessage, FarshoreError } from '../../platform/errors.ts';
 import type { Channel, Clock, Logger, Random, SourceMachine } from '../../platform/ports.ts';
 import { Connection, framesFrom } from '../wire/connection.ts';
+import type { Endpoints } from './endpoints.ts';
 import { EnrolmentRefusedError, enrol } from './enrolment.ts';
 import type { AgentIdentity, IdentityStore } from './identity.ts';
 import type { Replication } from './replication.ts';
@@ -11,7 +12,7 @@ import { greet, Session } from './session.ts';
 
 const BACKOFF_FIRST_MS = 1_000;
 const BACKOFF_MAX_MS = 60_000;
-const ENDPOINTS_MAX = 64;
+/** Followed without a pause. */
 const REDIRECTS_MAX = 4;
 /** A session that lasted so long was a good one: the next failure starts the backoff anew. */
 const GOOD_SESSION_MS = 60_000;
@@ -105,45 +106,52 @@ function mayPass(refusal: string): boolean {
   ].includes(refusal);
 }
 
+/** What a session is held with. */
+export type Conversant = Pick<Replication, 'hello' | 'serve' | 'saveCaptured'>;
+
 /** Keeps a session until aborted. Never rejects for anything that the network or a process server does. */
 export async function keepSession(
   deps: AgentDeps,
   options: {
     identity: AgentIdentity;
-    endpoints: readonly string[];
-    replication: Replication;
+    endpoints: Endpoints;
+    replication: Conversant;
     signal: AbortSignal;
   },
 ): Promise<void> {
-  const { clock, log } = deps;
-  const known = [...options.endpoints];
+  const { log } = deps;
+  const { endpoints, signal } = options;
   const backoff = new Backoff(deps);
   let redirects = 0;
-  for (let turn = 0; !options.signal.aborted; ) {
-    const endpoint = known[turn % known.length] ?? '';
-    const startedMs = clock.monotonic();
-    let retryAfterMs = 0;
+  for (let atOnce = true; !signal.aborted; ) {
+    const { endpoint, waitMs } = endpoints.next();
+    if (!atOnce || waitMs > 0) await backoff.wait(signal, waitMs);
+    if (signal.aborted) return;
+    atOnce = false;
     try {
       const outcome = await converse(deps, { ...options, endpoint });
-      if (outcome.redirect !== undefined && redirects < REDIRECTS_MAX) {
+      if (outcome.redirect !== undefined) {
         redirects += 1;
-        // Asked first from now on; the others stay known for the day when these are gone.
-        for (const target of outcome.redirect.toReversed()) prefer(known, target);
-        turn = 0;
-        continue;
+        const isNew = await endpoints.redirected(outcome.redirect);
+        atOnce = isNew && redirects <= REDIRECTS_MAX;
       }
-      redirects = 0;
-      retryAfterMs = outcome.retryAfterMs;
+      if (outcome.servedForMs > GOOD_SESSION_MS) backoff.reset();
+      endpoints.postpone(endpoint, outcome.retryAfterMs);
     } catch (error) {
       log.warn(
         { code: errorCode(error), endpoint },
         `No session with the process server: ${errorMessage(error)}`,
       );
-      turn += 1;
     }
-    if (clock.monotonic() - startedMs > GOOD_SESSION_MS) backoff.reset();
-    await backoff.wait(options.signal, retryAfterMs);
+    if (!atOnce) redirects = 0;
   }
+}
+
+interface Outcome {
+  redirect?: string[];
+  retryAfterMs: number;
+  /** 0: it did not serve us. */
+  servedForMs: number;
 }
 
 async function converse(
@@ -151,10 +159,11 @@ async function converse(
   options: {
     identity: AgentIdentity;
     endpoint: string;
-    replication: Replication;
+    endpoints: Endpoints;
+    replication: Conversant;
     signal: AbortSignal;
   },
-): Promise<{ redirect?: string[]; retryAfterMs: number }> {
+): Promise<Outcome> {
   const { replication, endpoint, signal } = options;
   const { log } = deps;
   const connection = new Connection({
@@ -165,22 +174,24 @@ async function converse(
   const stop = () => void connection.close();
   signal.addEventListener('abort', stop, { once: true });
   try {
-    if (signal.aborted) return { retryAfterMs: 0 };
+    if (signal.aborted) return { retryAfterMs: 0, servedForMs: 0 };
     const greeting = await greet(connection, replication.hello());
     if (greeting.outcome === 'redirect') {
       log.info(
         { endpoint, endpoints: greeting.endpoints },
         'Another process server owns this machine',
       );
-      return { redirect: greeting.endpoints, retryAfterMs: 0 };
+      return { redirect: greeting.endpoints, retryAfterMs: 0, servedForMs: 0 };
     }
     if (greeting.outcome === 'refused') {
       const { code, message, retryAfterMs } = greeting;
       log.warn({ code, endpoint, retryAfterMs }, `The process server refused us: ${message}`);
-      return { retryAfterMs };
+      return { retryAfterMs, servedForMs: 0 };
     }
     const { welcome } = greeting;
     log.info({ endpoint, journaledLsn: String(welcome.journaledLsn) }, 'Connected');
+    await options.endpoints.served(endpoint);
+    const startedMs = deps.clock.monotonic();
     const session = new Session({
       connection,
       welcome,
@@ -188,16 +199,10 @@ async function converse(
     });
     const end = await replication.serve(session);
     log.info({ code: end.reason, endpoint }, `Disconnected: ${end.message}`);
-    return { retryAfterMs: end.retryAfterMs ?? 0 };
+    const servedForMs = deps.clock.monotonic() - startedMs;
+    return { retryAfterMs: end.retryAfterMs ?? 0, servedForMs };
   } finally {
     signal.removeEventListener('abort', stop);
     await connection.close();
   }
-}
-
-function prefer(known: string[], endpoint: string): void {
-  const at = known.indexOf(endpoint);
-  if (at >= 0) known.splice(at, 1);
-  known.unshift(endpoint);
-  known.length = Math.min(known.length, ENDPOINTS_MAX);
 }

@@ -15,12 +15,12 @@ import { systemRandom } from '../../platform/node/random.ts';
 import { connectTls } from '../../platform/node/tls.ts';
 import { processServerOfIdentities } from '../../vault/identity.ts';
 import { type AgentDeps, establishIdentity, keepSession } from './agent.ts';
+import { Endpoints, withPort } from './endpoints.ts';
 import { type AgentIdentity, IdentityStore } from './identity.ts';
 import { QuietLog } from './quietLog.ts';
 import { Replication } from './replication.ts';
 import { AgentStateStore } from './state.ts';
 
-const DEFAULT_PORT = 9443;
 const DAY_MS = 86_400_000;
 
 interface Options {
@@ -93,15 +93,16 @@ async function run(
 ): Promise<void> {
   const { quietLog, signal } = context;
   const log = quietLog.logger;
-  const endpoints = options.processServer.map(normalised);
-  if (endpoints.length === 0)
+  const configured = options.processServer.map(withPort);
+  if (configured.length === 0)
     throw new FarshoreError(
       'NoProcessServer',
       'No process server is given: use --process-server host:port.',
     );
   for (const directory of [options.state, options.run])
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const identities = new IdentityStore(openDisk(options.state));
+  const stateDisk = openDisk(options.state);
+  const identities = new IdentityStore(stateDisk);
   const machine = linuxMachine(
     options.powerOffCommand === undefined ? {} : { powerOffCommand: options.powerOffCommand },
   );
@@ -109,7 +110,7 @@ async function run(
   const deps: AgentDeps = { connect, identities, machine, clock, random: systemRandom, log };
   const identity = await establishIdentity(deps, {
     name: options.name,
-    endpoints,
+    endpoints: configured,
     passphrase: async () => passphraseFrom(options.passphraseFile),
     signal,
   });
@@ -136,6 +137,10 @@ async function run(
   });
   try {
     await replication.start();
+    const endpoints = await Endpoints.open(
+      { disk: stateDisk, clock, log },
+      { configured, held: () => quietLog.isQuiet },
+    );
     await keepSession(deps, { identity, endpoints, replication, signal });
   } finally {
     await replication.stop();
@@ -157,11 +162,6 @@ function connect(endpoint: string, identity: AgentIdentity | undefined) {
     key: identity.privateKeyPem,
     accepts: (identities) => processServerOfIdentities(identities) !== undefined,
   });
-}
-
-/** `host`, `host:port` or `[address]:port`. */
-function normalised(endpoint: string): string {
-  return /:\d+$/.test(endpoint) ? endpoint : `${endpoint}:${DEFAULT_PORT}`;
 }
 
 function passphraseFrom(file: string | undefined): string {

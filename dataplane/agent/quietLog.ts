@@ -16,6 +16,10 @@ export class QuietLog {
     this.logger = this.#wrap(target);
   }
 
+  get isQuiet(): boolean {
+    return this.#kept !== undefined;
+  }
+
   setQuiet(quiet: boolean): void {
     if (quiet) {
       this.#kept ??= [];
