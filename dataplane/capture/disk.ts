@@ -2,10 +2,11 @@
  * One protected disk as capture sees it: the device, what is dirty, the proof of its tracking, and how its canonical image differs
  * from the device (the body of swap areas is zero).
  */
-import type { BlockDevice, BlockDeviceIdentity, WriteEvent } from '../../platform/ports.ts';
+import type { BlockDevice, BlockDeviceIdentity, Clock, WriteEvent } from '../../platform/ports.ts';
 import { LEAF_SIZE } from '../journal/record.ts';
 import { type SavedAccount, SectorAccount, TrackingLostError } from './accounting.ts';
 import { Dirt } from './dirt.ts';
+import { ReadThrottle } from './throttle.ts';
 
 const SECTOR_SIZE = 512;
 
@@ -23,6 +24,7 @@ export class CapturedDisk {
   readonly account: SectorAccount;
   /** Swap bodies, in order. */
   #zeroed: readonly ByteRange[] = [];
+  #throttle: ReadThrottle | undefined;
 
   constructor(options: {
     index: number;
@@ -49,6 +51,12 @@ export class CapturedDisk {
 
   get zeroed(): readonly ByteRange[] {
     return this.#zeroed;
+  }
+
+  /** Of passes: how fast this disk normally is, is remembered from one to the next. */
+  passThrottle(clock: Clock): ReadThrottle {
+    this.#throttle ??= new ReadThrottle(clock);
+    return this.#throttle;
   }
 
   /** Swap came or went: what lies there has another canonical content now, and is sent again. */

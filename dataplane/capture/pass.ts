@@ -9,7 +9,7 @@ import { LEAF_SIZE } from '../journal/record.ts';
 import { BatchSender } from './batch.ts';
 import type { CapturedDisk } from './disk.ts';
 import type { RecordSink } from './sink.ts';
-import { ReadThrottle } from './throttle.ts';
+import type { ReadThrottle } from './throttle.ts';
 
 /** Leaves in one read: 1 MiB. */
 export const RUN_LEAVES = 16;
@@ -46,7 +46,7 @@ async function passOverDisk(
   sender: BatchSender,
   { clock }: PassDeps,
 ): Promise<void> {
-  const throttle = new ReadThrottle(clock);
+  const throttle = disk.passThrottle(clock);
   const buffers = [bufferFor(disk), bufferFor(disk)];
   const runs = dirtyRuns(disk);
   let turn = 0;
