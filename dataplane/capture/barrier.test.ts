@@ -72,6 +72,7 @@ beforeEach(async () => {
   sink = new CopySink();
   hookCalls = [];
   hookFailures = [];
+  frozenBytesMax = undefined;
   running = true;
   void (async () => {
     while (running) await clock.advance(10);
@@ -81,6 +82,8 @@ beforeEach(async () => {
 afterEach(() => {
   running = false;
 });
+
+let frozenBytesMax: number | undefined;
 
 function barrier(
   request: Partial<BarrierRequest> = {},
@@ -100,7 +103,11 @@ function barrier(
         },
       },
       readRate: new ReadRate(clock),
-      limits: { deadlineMs: 2_000, finalDeadlineMs: 20_000 },
+      limits: {
+        deadlineMs: 2_000,
+        finalDeadlineMs: 20_000,
+        ...(frozenBytesMax === undefined ? {} : { frozenBytesMax }),
+      },
       log: silentLogger,
       ready: async () => undefined,
       deliver: async () => sink.nextLsn++,
@@ -210,6 +217,28 @@ describe('a barrier', () => {
       };
     };
     await expect(barrier()).rejects.toMatchObject({ code: 'WrittenWhileFrozen' });
+  });
+
+  test('is void when more was written than can be kept in memory: thaws, loses nothing, and the next one is right', async () => {
+    frozenBytesMax = 4 * LEAF_SIZE;
+    for (const leaf of [0, 1, 2, 20, 40]) device.write(leaf * LEAF_SIZE + 4096, 8192, leaf + 1);
+    await expect(barrier()).rejects.toMatchObject({ code: 'BehindTheLink' });
+    expect(freezer.calls.slice(-2)).toEqual(['freeze', 'thaw']);
+    expect(freezer.frozen).toBe(false);
+    expect(sink.nextLsn).toBe(1n);
+    expect(tracking.dirtyBytes).toBe(5 * 8192);
+    frozenBytesMax = 5 * LEAF_SIZE;
+    await barrier();
+    expectCopyToBe(device.bytes);
+    expect(tracking.dirtyBytes).toBe(0);
+  });
+
+  test('keeps no memory for what reads as zero', async () => {
+    frozenBytesMax = LEAF_SIZE;
+    device.write(0, LEAF_SIZE, 9);
+    device.write(LEAF_SIZE, 30 * LEAF_SIZE, 0, 'discard');
+    await barrier();
+    expectCopyToBe(device.bytes);
   });
 
   test('is void when a filesystem can not be frozen', async () => {

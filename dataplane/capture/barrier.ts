@@ -50,6 +50,8 @@ export interface BarrierLimits {
   deadlineMs: number;
   /** The same for a final barrier, which stays frozen until it is uploaded. */
   finalDeadlineMs: number;
+  /** Set aside for what is read while frozen, at most; more gives the barrier up. Default 256 MiB. */
+  frozenBytesMax?: number;
 }
 
 export const barrierLimits: BarrierLimits = { deadlineMs: 2_000, finalDeadlineMs: 300_000 };
@@ -169,7 +171,8 @@ class BarrierRun {
   }
 
   #memoryNeeded(): number {
-    return Math.min(FROZEN_BYTES_MAX, Math.max(FROZEN_BYTES_MIN, this.#frozenBytes() * 8));
+    const { frozenBytesMax = FROZEN_BYTES_MAX } = this.#deps.limits;
+    return Math.min(frozenBytesMax, Math.max(FROZEN_BYTES_MIN, this.#frozenBytes() * 8));
   }
 
   async #restApplications(): Promise<void> {
