@@ -111,14 +111,20 @@ async function stopServer(): Promise<void> {
   await passing(running);
 }
 
-function connect(identity: string | undefined): {
+function connect(
+  identity: string | undefined,
+  address?: string,
+): {
   channel: Channel;
   far: FakeChannel;
   near: FakeChannel;
 } {
   const { a, b } = channelPair({
     peerOfA: verified('farshore:processserver:ps1'),
-    peerOfB: identity === undefined ? anonymous : verified(identity),
+    peerOfB: {
+      ...(identity === undefined ? anonymous : verified(identity)),
+      ...(address === undefined ? {} : { address }),
+    },
   });
   accept(b);
   return { channel: a, near: a, far: b };
@@ -184,23 +190,49 @@ describe('enrolment through a process server', () => {
     expect(store.keys().length).toBe(before);
   });
 
-  test('refuses who asks too often', async () => {
-    const outcomes: string[] = [];
-    for (let round = 0; round < 45; round += 1) {
-      const { channel } = connect(undefined);
-      const asked = new ScriptedAgent({ channel, clock, memory: freshMemory(machineId) });
-      await asked.connection.send(FrameType.EnrolBegin, { name: 'db1' });
-      const answer = await asked.connection.receive();
-      outcomes.push(answer?.type === FrameType.EnrolNonce ? 'nonce' : 'refused');
-      await asked.connection.close();
+  /** `nonce`, or the code of the refusal. */
+  async function firstAnswer(address?: string): Promise<string> {
+    const { channel } = connect(undefined, address);
+    const asked = new ScriptedAgent({ channel, clock, memory: freshMemory(machineId) });
+    await asked.connection.send(FrameType.EnrolBegin, { name: 'db1' });
+    const answer = await asked.connection.receive();
+    await asked.connection.close();
+    if (answer?.type === FrameType.EnrolNonce) return 'nonce';
+    if (answer?.type === FrameType.EnrolAnswer && answer.message.outcome === 'refused')
+      return answer.message.code;
+    throw new Error(`an answer of type ${answer?.type}`);
+  }
+  const answersTo = async (addresses: string[]) => {
+    const outcomes = new Map<string, number>();
+    for (const address of addresses) {
+      const outcome = await firstAnswer(address);
+      outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
     }
-    expect(outcomes.slice(0, 40)).not.toContain('refused');
-    expect(outcomes.slice(40)).not.toContain('nonce');
+    return Object.fromEntries(outcomes);
+  };
+
+  test('refuses an address that asks too often, and it alone, until a while has passed', async () => {
+    const [often, other] = ['198.51.100.1', '198.51.100.2'];
+    expect(await answersTo(Array(40).fill(often))).toEqual({ nonce: 40 });
+    const before = store.keys().length;
+    expect(await answersTo(Array(20).fill(often))).toEqual({ EnrolmentRateLimited: 20 });
+    expect(store.keys().length).toBe(before);
+    expect(await answersTo([other])).toEqual({ nonce: 1 });
+    expect(logger.lines).toContainEqual(
+      expect.objectContaining({
+        level: 'warn',
+        fields: expect.objectContaining({ code: 'EnrolmentRateLimited', address: often }),
+      }),
+    );
     await clock.advance(60_000);
-    const { channel } = connect(undefined);
-    const later = new ScriptedAgent({ channel, clock, memory: freshMemory(machineId) });
-    await later.connection.send(FrameType.EnrolBegin, { name: 'db1' });
-    expect((await later.connection.receive())?.type).toBe(FrameType.EnrolNonce);
+    expect(await answersTo(Array(21).fill(often))).toEqual({ nonce: 20, EnrolmentRateLimited: 1 });
+  });
+
+  test('refuses whoever asks when too many addresses do, and none of them for good', async () => {
+    const flood = Array.from({ length: 150 }, (_, index) => `203.0.113.${index}`);
+    expect(await answersTo(flood)).toEqual({ nonce: 120, EnrolmentRateLimited: 30 });
+    await clock.advance(60_000);
+    expect(await answersTo(flood.slice(0, 61))).toEqual({ nonce: 60, EnrolmentRateLimited: 1 });
   });
 
   test('says that the vault can’t be reached instead of leaving the agent waiting', async () => {
