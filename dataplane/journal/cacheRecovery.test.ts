@@ -44,8 +44,13 @@ async function lsnsOf(disk: MemoryDisk, owner = machineId): Promise<number[]> {
   return lsns;
 }
 
-async function edit(disk: MemoryDisk, number: number, change: (bytes: Uint8Array) => Uint8Array) {
-  const file = await disk.open(logFileName(number), 'create');
+async function edit(
+  disk: MemoryDisk,
+  where: number | string,
+  change: (bytes: Uint8Array) => Uint8Array,
+) {
+  const path = typeof where === 'string' ? where : logFileName(where);
+  const file = await disk.open(path, 'create');
   const bytes = new Uint8Array(await file.size());
   await file.read(bytes, 0);
   const changed = change(bytes);
@@ -292,7 +297,47 @@ describe('a machine whose cache was damaged', () => {
     await expectResync(world, agent);
   });
 
-  test('in its state, its tables or its sealed segment too', async () => {
+  test.each([
+    ['empty', () => new Uint8Array(0)],
+    ['cut', (bytes: Uint8Array) => bytes.slice(0, bytes.length / 2)],
+    ['zeros', (bytes: Uint8Array) => new Uint8Array(bytes.length)],
+    ['no text', (bytes: Uint8Array) => bytes.map((byte) => byte ^ 0xff)],
+    ['too long', () => new Uint8Array(3 << 20)],
+    [
+      'of another machine',
+      (bytes: Uint8Array) =>
+        new TextEncoder().encode(new TextDecoder().decode(bytes).replace(machine, 'b'.repeat(32))),
+    ],
+    [
+      'of another version',
+      (bytes: Uint8Array) =>
+        new TextEncoder().encode(
+          new TextDecoder().decode(bytes).replace('"version":1', '"version":9'),
+        ),
+    ],
+  ])('in its state file, which is %s, begins again too', async (_, change) => {
+    const { world, agent } = await unfinished();
+    await edit(world.disk, `machines/${machine}/state.json`, change);
+    await expectResync(world, agent);
+  });
+
+  test.each(['state.json', '.leaves', '.seg'])(
+    'in sectors under its %s that can not be read any more begins again too',
+    async (name) => {
+      const { world, agent } = await unfinished();
+      // Until the file is made anew.
+      let bad = true;
+      world.disk.fault = (operation, path) => {
+        if (!path.startsWith('machines/') || !path.includes(name)) return undefined;
+        if (operation === 'rename' || operation === 'remove') bad = false;
+        if (operation !== 'read' || !bad) return undefined;
+        return Object.assign(new Error('i/o error'), { code: 'EIO' });
+      };
+      await expectResync(world, agent);
+    },
+  );
+
+  test('in its tables, its sealed segment or its whole log too', async () => {
     for (const harm of ['leaves', 'seg', 'log'] as const) {
       const { world, agent } = await unfinished();
       const directory = `machines/${machine}`;

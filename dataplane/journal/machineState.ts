@@ -89,6 +89,7 @@ export async function readMachineState(
     bytes = await readSmallFile(disk, statePath(machineId));
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return 'missing';
+    if (isLost(error) || errorCode(error) === 'CacheUnreadable') return 'unreadable';
     throw error;
   }
   try {
@@ -102,6 +103,11 @@ export async function readMachineState(
   }
 }
 
+/** The disk, or the filesystem's own checksum, says that these bytes are gone: trying again gives nothing else. */
+export function isLost(error: unknown): boolean {
+  return ['EIO', 'EBADMSG', 'EUCLEAN'].includes(errorCode(error));
+}
+
 /** Durable when it resolves; a crash leaves the old one or the new one. Calls for one machine must not overlap. */
 export async function writeMachineState(disk: Disk, state: MachineState): Promise<void> {
   const text = JSON.stringify(z.encode(machineStateSchema, state));
@@ -113,6 +119,7 @@ function withChecksum(json: string): string {
   return `${json}\n${crc32(json).toString(16).padStart(8, '0')}\n`;
 }
 
+/** Throws FarshoreError (CacheUnreadable) for a file that is too long to be ours. */
 export async function readSmallFile(disk: Disk, path: string): Promise<Uint8Array> {
   const handle = await disk.open(path, 'read');
   try {

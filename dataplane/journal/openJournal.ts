@@ -15,6 +15,7 @@ import { LocalJournal, type LocalJournalDeps } from './localJournal.ts';
 import { maxLsn, minLsn } from './lsn.ts';
 import { fencedError, type JournalDisk, type OpenMachineOptions } from './machineJournal.ts';
 import {
+  isLost,
   MACHINES_DIRECTORY,
   type MachineState,
   machineDirectory,
@@ -148,7 +149,8 @@ async function resume(
     return journal;
   } catch (error) {
     for (const table of tables.values()) await table.close();
-    if (!(error instanceof LogDamage || error instanceof RecordError)) throw error;
+    const isDamage = error instanceof LogDamage || error instanceof RecordError || isLost(error);
+    if (!isDamage) throw error;
     const damage = errorMessage(error);
     await writeMachineState(deps.disk, { ...state, distrusted: damage });
     return { damage };
