@@ -7,8 +7,10 @@
  *
  * Inside, a relay passes the agent's words on, adds `late` when the deadline passes and `gone` when the agent's end of the pipe
  * closes; the controller acts on them one by one. A freeze can't be undone while it is still being made; whatever came meanwhile
- * is acted on right after. The shell leaves the agent's control group, so that a service manager that kills the whole group does
- * not leave a filesystem frozen, and is not the one the kernel kills when memory is short.
+ * is acted on right after. The timer ends with the agent's words: by then whatever thaws has been said.
+ *
+ * The shell leaves the agent's control group, so that a service manager that kills the whole group does not leave a filesystem
+ * frozen, and is not the one the kernel kills when memory is short.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -21,11 +23,20 @@ fsfreeze --version > /dev/null 2>&1 || { echo 'failed fsfreeze (util-linux) is n
 echo ready
 exec 3<&0
 {
+  timer=
   while read -r word seconds <&3; do
-    case $word in freeze) { sleep "$seconds"; echo late; } 2>/dev/null & ;; esac
-    echo "$word" 2>/dev/null || exit
+    case $word in freeze)
+      {
+        trap 'kill -KILL $!; exit' USR1
+        sleep "$seconds" &
+        wait $! && echo late
+      } 2>/dev/null &
+      timer=$! ;;
+    esac
+    echo "$word" 2>/dev/null || break
   done
   echo gone 2>/dev/null
+  [ -z "$timer" ] || kill -USR1 "$timer" 2>/dev/null
 } | {
   frozen=
   while read -r word; do
