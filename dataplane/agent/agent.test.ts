@@ -76,7 +76,7 @@ async function start(configured: string[], held = () => false): Promise<void> {
         facts: async () => ({ hostname: 'db1', kernel: 'test', bootId: 'boot' }),
         disks: async () => [],
         powerOff: async () => undefined,
-      giveWay: () => undefined,
+        giveWay: () => undefined,
       },
     },
     {

@@ -1,5 +1,6 @@
 /** A source machine: its disks and kernel, the programs that write to them, and the agent, which its service manager restarts. */
 import { type AgentDeps, keepSession } from '../../dataplane/agent/agent.ts';
+import { Endpoints } from '../../dataplane/agent/endpoints.ts';
 import { type AgentIdentity, IdentityStore } from '../../dataplane/agent/identity.ts';
 import { QuietLog } from '../../dataplane/agent/quietLog.ts';
 import { Replication } from '../../dataplane/agent/replication.ts';
@@ -208,12 +209,11 @@ export class Machine {
     };
     try {
       await replication.start();
-      await keepSession(deps, {
-        identity: this.#identity(),
-        endpoints: this.#endpoints,
-        replication,
-        signal,
-      });
+      const endpoints = await Endpoints.open(
+        { disk: this.stateDisk.for(life), clock, log },
+        { configured: this.#endpoints, held: () => quietLog.isQuiet },
+      );
+      await keepSession(deps, { identity: this.#identity(), endpoints, replication, signal });
     } finally {
       await replication.stop();
     }
