@@ -23,7 +23,7 @@ export async function patiently<T>(
       if (failures === 0)
         deps.logger.warn(
           { code: errorCode(error), error },
-          'the vault does not answer; trying again until it does',
+          'The vault does not answer; trying again until it does',
         );
       const waitMs = WAIT_FIRST_MS * 2 ** Math.min(failures, 5);
       await deps.clock.sleep(Math.min(WAIT_LONGEST_MS, waitMs), signal);

@@ -97,7 +97,7 @@ export async function enrol(
     encryptionKey,
   });
   await patiently(deps, signal, () => deps.objects.putIfAbsent(vaultLayout.enrolment(id), request));
-  deps.logger.info({ enrolment: id }, 'asked the operator to be enrolled; waiting for its answer');
+  deps.logger.info({ enrolment: id }, 'Asked the operator to be enrolled; waiting for its answer');
   const answer = await awaitAnswer(deps, { id, signal });
   if (answer.outcome === 'refused') throw new EnrolmentRefused(asker, answer);
   const { certificatePem, caCertificatePem, mac } = answer;
@@ -107,7 +107,7 @@ export async function enrol(
       'EnrolmentAnswerForged',
       `The answer to enrolment ${id} was not made by somebody who knows the bootstrap file's token, or is for another key. Check who can write to the storage account; get a new bootstrap file.`,
     );
-  deps.logger.info({ enrolment: id }, 'enrolled');
+  deps.logger.info({ enrolment: id }, 'Enrolled');
   return { certificatePem, caCertificatePem };
 }
 
@@ -122,7 +122,7 @@ async function awaitAnswer(
     if (waited > 0 && waited % REMIND_MS === 0)
       deps.logger.warn(
         { code: 'EnrolmentPending', waitedMs: waited },
-        'the operator has not answered the enrolment yet: is it running, and does its RecoveryVault point at this vault?',
+        'The operator has not answered the enrolment yet: is it running, and does its RecoveryVault point at this vault?',
       );
     await deps.clock.sleep(POLL_MS, options.signal);
   }
