@@ -27,7 +27,7 @@ try {
   // `npm run sim` runs any number.
   process.env.FARSHORE_SIM_SEEDS ??= '200';
   add(await vitest('unit', 'live'));
-  process.env.KUBEBUILDER_ASSETS = await ensureKubernetes((line) => console.log(line));
+  process.env.KUBEBUILDER_ASSETS = await ensureKubernetes({ say: (line) => console.log(line) });
   // Both mostly wait, for servers, boots and barriers: side by side they take little longer than the longer one.
   const besides = async () => [await vitest('servers', 'after'), await vitest('e2e', 'after')];
   const [others, devices] = await Promise.all([besides(), vitest('devices', 'live')]);

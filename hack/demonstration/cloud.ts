@@ -42,12 +42,16 @@ const CONTAINER = 'farshore';
 export async function startCloud(options: CloudOptions): Promise<Cloud> {
   const { folder, undo } = options;
   for (const name of ['azurite', 'azure']) mkdirSync(path.join(folder, name));
-  const [kubernetes, storage] = await Promise.all([
-    startKubernetes({ dir: path.join(folder, 'kubernetes') }),
-    startAzurite({ dir: path.join(folder, 'azurite') }),
+  const [kubernetes, storage] = await together([
+    startKubernetes({ dir: path.join(folder, 'kubernetes') }).then((server) => {
+      undo.add('stop Kubernetes', () => server.stop());
+      return server;
+    }),
+    startAzurite({ dir: path.join(folder, 'azurite') }).then((server) => {
+      undo.add('stop Azurite', () => server.stop());
+      return server;
+    }),
   ]);
-  undo.add('stop Kubernetes', () => kubernetes.stop());
-  undo.add('stop Azurite', () => storage.stop());
   await BlobServiceClient.fromConnectionString(storage.connectionString)
     .getContainerClient(CONTAINER)
     .create();
@@ -84,6 +88,12 @@ export async function startCloud(options: CloudOptions): Promise<Cloud> {
     network: NETWORK,
     storageAccountId,
   };
+}
+
+/** As Promise.all, but rejects only when all have ended: none starts something after the others were undone. */
+async function together<A, B>(starting: [Promise<A>, Promise<B>]): Promise<[A, B]> {
+  await Promise.allSettled(starting);
+  return await Promise.all(starting);
 }
 
 function accountOf(azurite: Azurite) {

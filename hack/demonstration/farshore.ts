@@ -1,5 +1,5 @@
 /** Farshore's own processes, started the way its users start them. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Cloud } from './cloud.ts';
 import { MACHINE, NAMESPACE } from './manifests.ts';
@@ -63,6 +63,9 @@ export function startAgent(
   const state = path.join(place.folder, 'agent-state');
   const run = path.join(place.folder, 'agent-run');
   for (const folder of [state, run]) mkdirSync(folder, { recursive: true });
+  const tracing = new TracingInstance(state);
+  // Undone after the agent has ended.
+  place.undo.add('remove the tracing instance', () => tracing.remove());
   const running = launch(place, 'agent', [
     'dataplane/agent/main.ts',
     ...['--name', MACHINE],
@@ -72,7 +75,37 @@ export function startAgent(
     ...['--run', run],
     ...(options.flags ?? []),
   ]);
-  return { ...running, state, run };
+  const kill = async () => {
+    await running.kill();
+    tracing.note();
+  };
+  return { ...running, kill, state, run };
+}
+
+/** What an agent that ends leaves in the kernel for its successor; here none comes. */
+class TracingInstance {
+  readonly #state: string;
+  #machineId: string | undefined;
+
+  /** `state`: the agent's directory, which may be gone later. */
+  constructor(state: string) {
+    this.#state = state;
+  }
+
+  /** Remembers whose it is: the machine's id, which the agent had before it began to trace. */
+  note(): void {
+    const identity = path.join(this.#state, 'identity.json');
+    if (!existsSync(identity)) return;
+    this.#machineId = (
+      JSON.parse(readFileSync(identity, 'utf8')) as { machineId: string }
+    ).machineId;
+  }
+
+  remove(): void {
+    this.note();
+    const instance = `/sys/kernel/tracing/instances/farshore-${this.#machineId}`;
+    if (this.#machineId !== undefined && existsSync(instance)) rmdirSync(instance);
+  }
 }
 
 interface Launch {

@@ -12,6 +12,7 @@ import type {
 } from '../../crds/index.ts';
 import type { Cloud } from './cloud.ts';
 import type { SourceDisk } from './source.ts';
+import { sizeFor } from './targetSize.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const examples = path.join(root, 'docs/examples');
@@ -81,6 +82,7 @@ export function applyMachine(
 ): void {
   const [machine] = read('protectedvm.yaml') as unknown as [ProtectedVM];
   machine.metadata.name = change.name ?? MACHINE;
+  machine.spec.target.size = sizeFor(disks.length, machine.spec.target.size);
   Object.assign(machine.spec.target, { name: machine.metadata.name }, change.target);
   machine.spec.disks = disks.map(({ name, device }) => ({ name, device }));
   apply(cloud, [machine]);

@@ -1,6 +1,6 @@
-/** A program that the demo runs, its output in a file, killed by its own pid. */
+/** A program that the demo runs: in a process group of its own, which is killed as a whole, its output in a file. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { appendFileSync, closeSync, globSync, openSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
 export interface Running {
@@ -8,13 +8,16 @@ export interface Running {
   readonly logFile: string;
   readonly pid: number;
   alive(): boolean;
-  /** SIGTERM, and SIGKILL when it is still there after a while. */
+  /** Why its end was none in order, such as `ended with exit code 3`; undefined while it runs, and when it ended with 0. */
+  failure(): string | undefined;
+  /** SIGTERM, and SIGKILL when it is still there after a while. Its own children, too, are gone then. */
   stop(): Promise<void>;
-  /** SIGKILL: no warning, no tidying up. */
+  /** SIGKILL to it and its children: no warning, no tidying up. */
   kill(): Promise<void>;
 }
 
 const STOP_PATIENCE_MS = 10_000;
+const GROUP_PATIENCE_MS = 5_000;
 
 export function start(options: {
   name: string;
@@ -28,25 +31,39 @@ export function start(options: {
   const child = spawn(program, args, {
     stdio: ['ignore', log, log],
     env: { ...process.env, ...options.env },
+    detached: true,
   });
   closeSync(log);
+  let unstarted: string | undefined;
   const ended = new Promise<void>((resolve) => {
     child.once('exit', () => resolve());
-    child.once('error', () => resolve());
+    child.once('error', (error) => {
+      unstarted = `could not be started: ${error.message}`;
+      appendFileSync(logFile, `${unstarted}\n`);
+      resolve();
+    });
   });
-  const signalled = async (signal: NodeJS.Signals) => {
-    if (alive(child)) child.kill(signal);
-    await ended;
+  const kill = async () => {
+    if (child.pid === undefined) return await ended;
+    signalGroup(child.pid);
+    if (alive(child)) await ended;
+    await groupGone(child.pid);
   };
   return {
     name: options.name,
     logFile,
     pid: child.pid ?? -1,
     alive: () => alive(child),
-    kill: () => signalled('SIGKILL'),
+    failure: () => unstarted ?? failureOf(child),
+    kill,
     stop: async () => {
-      const hurry = setTimeout(() => child.kill('SIGKILL'), STOP_PATIENCE_MS);
-      await signalled('SIGTERM').finally(() => clearTimeout(hurry));
+      if (alive(child)) {
+        const hurry = setTimeout(() => child.kill('SIGKILL'), STOP_PATIENCE_MS);
+        child.kill('SIGTERM');
+        await ended;
+        clearTimeout(hurry);
+      }
+      await kill();
     },
   };
 }
@@ -58,4 +75,40 @@ export function tail(running: Running, lines = 15): string {
 
 function alive(child: ChildProcess): boolean {
   return child.pid !== undefined && child.exitCode === null && child.signalCode === null;
+}
+
+function failureOf(child: ChildProcess): string | undefined {
+  if (child.signalCode !== null) return `was ended by ${child.signalCode}`;
+  if (child.exitCode === null || child.exitCode === 0) return undefined;
+  return `ended with exit code ${child.exitCode}`;
+}
+
+function signalGroup(group: number): void {
+  try {
+    process.kill(-group, 'SIGKILL');
+  } catch {
+    // Nobody is left in it.
+  }
+}
+
+/** Waits until the group's members are gone: only then does nothing of it write any more. */
+async function groupGone(group: number): Promise<void> {
+  for (const deadline = Date.now() + GROUP_PATIENCE_MS; Date.now() < deadline; ) {
+    if (!hasMembers(group)) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+function hasMembers(group: number): boolean {
+  return globSync('/proc/[0-9]*/stat').some((file) => {
+    try {
+      // The name in parentheses may hold anything; state, parent and group come behind it.
+      const [state, , of] = readFileSync(file, 'utf8')
+        .replace(/^.*\) /s, '')
+        .split(' ');
+      return Number(of) === group && state !== 'Z' && state !== 'X';
+    } catch {
+      return false;
+    }
+  });
 }

@@ -100,9 +100,8 @@ test('a fresh cluster that reaches only vault and Azure brings the machine up, w
 
 async function loseEverything(): Promise<void> {
   const { agent, processServer, applier, operator, source, cloud } = site;
-  await Promise.all(
-    [agent, processServer, applier, operator, source.workload].map((one) => one.kill()),
-  );
+  await Promise.all([agent, processServer, applier, operator].map((one) => one.kill()));
+  await source.halt();
   await cloud.kubernetes.stop();
   for (const lost of [
     ...[agent.state, agent.run, processServer.cache, cloud.kubernetes.directory],

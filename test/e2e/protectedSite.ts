@@ -1,6 +1,6 @@
 /** The whole chain on real parts: a loop machine under a workload, agent, process server, applier, operator, and the cloud's stand-ins. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, rmdirSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Failover } from '../../crds/index.ts';
 import { readPoints } from '../../dataplane/journal/points.ts';
@@ -80,12 +80,6 @@ export async function startProtectedSite(
     processServerPort: await freePort(),
   };
   applySite(site);
-  let machineId: string | undefined;
-  // Undone after the agent has ended, which leaves it for a successor.
-  undo.add('remove the tracing instance', () => {
-    const instance = `/sys/kernel/tracing/instances/farshore-${machineId}`;
-    if (machineId !== undefined && existsSync(instance)) rmdirSync(instance);
-  });
   const operator = startOperator(
     cloud,
     { ...workplace, metricsPort: 0 },
@@ -113,7 +107,6 @@ export async function startProtectedSite(
     return machine?.status?.machineId;
   });
   const points = async () => await readPoints(stores.objects, id);
-  machineId = id;
   await untilNewPoint(parts, { points, after: 0 });
   return { ...parts, recoveryKey: readFileSync(keyFile, 'utf8'), machineId: id, points };
 }

@@ -25,7 +25,8 @@ import {
   writeSync,
 } from 'node:fs';
 import path from 'node:path';
-import { type CloudKernel, cacheDirectory, cloudKernel, modulesInOrder } from './cloudKernel.ts';
+import { cacheFolder } from '../../hack/cacheFolder.ts';
+import { type CloudKernel, cloudKernel, modulesInOrder } from './cloudKernel.ts';
 import { type InitramfsEntry, initramfs } from './cpio.ts';
 
 export { attach, detach, type LoopDevice } from './loopDevice.ts';
@@ -54,7 +55,7 @@ export async function buildBootableImage(image: BootableImage): Promise<void> {
     throw new Error(`a bootable disk needs ${SYSTEM_MIB * 2} MiB at least, not ${sizeMiB}`);
   const kernel = cloudKernel();
   const template = path.join(
-    cacheDirectory('machines'),
+    cacheFolder('machines'),
     `${kernel.version}-${sizeMiB}-${recipeDigest()}.raw`,
   );
   if (!existsSync(template)) buildTemplate({ template, sizeMiB, kernel });

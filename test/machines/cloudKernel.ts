@@ -6,15 +6,14 @@ import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   globSync,
-  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
 } from 'node:fs';
-import { homedir } from 'node:os';
 import path from 'node:path';
+import { cacheFolder } from '../../hack/cacheFolder.ts';
 
 export interface CloudKernel {
   /** As `uname -r` says it in the guest. */
@@ -24,19 +23,9 @@ export interface CloudKernel {
   modules: string;
 }
 
-/** Where machines, kernels and images are kept between runs: $FARSHORE_CACHE, else the user's cache directory. */
-export function cacheDirectory(...names: string[]): string {
-  const base =
-    process.env.FARSHORE_CACHE ??
-    path.join(process.env.XDG_CACHE_HOME ?? path.join(homedir(), '.cache'), 'farshore');
-  const directory = path.join(base, ...names);
-  mkdirSync(directory, { recursive: true });
-  return directory;
-}
-
 /** The kernel from the cache, or the newest that Debian has. Throws when there is neither. */
 export function cloudKernel(): CloudKernel {
-  const kernels = cacheDirectory('kernels');
+  const kernels = cacheFolder('kernels');
   const cached = readdirSync(kernels)
     .filter((name) => !name.startsWith('.'))
     .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))

@@ -24,6 +24,7 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { rolldown } from 'rolldown';
+import { cacheFolder } from '../../hack/cacheFolder.ts';
 import {
   copySparsely,
   installBootLoader,
@@ -32,7 +33,7 @@ import {
   makeSparse,
   writeBootRecord,
 } from './bootableImage.ts';
-import { type CloudKernel, cacheDirectory, cloudKernel } from './cloudKernel.ts';
+import { type CloudKernel, cloudKernel } from './cloudKernel.ts';
 
 const ROOT_UUID = '5f0c1d6e-6f1b-4c0b-9c57-67756573740a';
 const MIB = 1 << 20;
@@ -81,7 +82,7 @@ const APPLETS = [
 /** Writes the disk; a file that is there is replaced. Needs root for the boot loader. */
 export async function buildGuestImage(file: string, agent: { passphrase: string }): Promise<void> {
   const kernel = cloudKernel();
-  const template = path.join(cacheDirectory('machines'), `guest-${kernel.version}-${digest()}.raw`);
+  const template = path.join(cacheFolder('machines'), `guest-${kernel.version}-${digest()}.raw`);
   if (!existsSync(template)) buildTemplate(template, kernel);
   copySparsely(template, file);
   const working = mkdtempSync(path.join(path.dirname(file), '.agent-'));
@@ -160,7 +161,7 @@ function copyProgram(system: string, program: string): void {
 }
 
 function fetchProgram(system: string, program: string, packages: readonly string[]): void {
-  const working = mkdtempSync(path.join(cacheDirectory('machines'), '.fetching-'));
+  const working = mkdtempSync(path.join(cacheFolder('machines'), '.fetching-'));
   try {
     execFileSync('apt-get', ['download', ...packages], { cwd: working, stdio: 'pipe' });
     const root = path.join(working, 'root');

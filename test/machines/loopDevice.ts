@@ -1,27 +1,33 @@
 /** A raw image as a block device with partitions, the way a source machine's disk is stood in for. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, globSync, openSync, readSync, statSync } from 'node:fs';
 import path from 'node:path';
 
 export interface LoopDevice {
   /** /dev/loopN */
   device: string;
-  /** /dev/loopNp1, …, by number; empty when the disk has no partition table. */
+  /** /dev/loopNp1, …, by number; empty when the disk has no partition table, or one that says nothing. */
   partitions: string[];
+  /** What is wrong with what looks like a partition table; undefined when nothing is. */
+  complaint: string | undefined;
 }
 
-/** Attaches with direct I/O to the backing file. `sectorSize` is the device's logical sector, 512 by default. */
+/**
+ * Attaches with direct I/O to the backing file where its filesystem knows that. `sectorSize` is the device's logical sector, 512 by
+ * default.
+ */
 export async function attach(
   image: string,
   options: { sectorSize?: number } = {},
 ): Promise<LoopDevice> {
   const device = execFileSync(
     'losetup',
-    ['--direct-io=on', '-b', String(options.sectorSize ?? 512), '-f', '--show', image],
+    ['-b', String(options.sectorSize ?? 512), '-f', '--show', image],
     { encoding: 'utf8' },
   ).trim();
   try {
-    return { device, partitions: await addPartitions(device, image) };
+    useDirectIo(device);
+    return { device, ...(await addPartitions(device, image)) };
   } catch (error) {
     await detach(device);
     throw error;
@@ -40,13 +46,28 @@ export async function detach(device: string): Promise<void> {
   );
 }
 
-async function addPartitions(device: string, image: string): Promise<string[]> {
-  if (!hasPartitionTable(image)) return [];
+/** Else the image's pages are cached twice. Some filesystems (a tmpfs of older kernels) have none: it works without, too. */
+function useDirectIo(device: string): void {
+  try {
+    execFileSync('losetup', ['--direct-io=on', device], { stdio: 'pipe' });
+  } catch {
+    // A step of its own, for it leaves the device attached when it fails.
+  }
+}
+
+async function addPartitions(device: string, image: string): Promise<Omit<LoopDevice, 'device'>> {
+  if (!hasPartitionTable(image)) return { partitions: [], complaint: undefined };
   // losetup -P may return without the nodes, and some kernels parse no partition tables: partx reads the table itself.
-  if (partitionNames(device).length === 0) execFileSync('partx', ['-a', device], { stdio: 'pipe' });
-  const nodes = partitionNames(device).map((name) => `/dev/${name}`);
-  for (const node of nodes) await until(() => isBlockDevice(node), `${node} did not appear`);
-  return nodes;
+  const complaint = partitionNames(device).length === 0 ? complaintOfPartx(device) : undefined;
+  const partitions = partitionNames(device).map((name) => `/dev/${name}`);
+  for (const node of partitions) await until(() => isBlockDevice(node), `${node} did not appear`);
+  return { partitions, complaint };
+}
+
+/** A filesystem's own boot sector may look like a partition table, and a table may reach past the disk's end. */
+function complaintOfPartx(device: string): string | undefined {
+  const { status, stderr } = spawnSync('partx', ['-a', device], { encoding: 'utf8' });
+  return status === 0 ? undefined : stderr.trim();
 }
 
 function partitionNames(device: string): string[] {

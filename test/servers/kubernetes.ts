@@ -47,7 +47,7 @@ export interface KubernetesServer {
 export async function startKubernetes(
   options: { dir?: string; inside?: readonly string[] } = {},
 ): Promise<KubernetesServer> {
-  const binaries = await ensureKubernetes((line) => console.error(line));
+  const binaries = await ensureKubernetes({ say: (line) => console.error(line) });
   const directory = options.dir ?? mkdtempSync(path.join(os.tmpdir(), 'farshore-kubernetes-'));
   mkdirSync(directory, { recursive: true });
   const cluster = new Cluster({

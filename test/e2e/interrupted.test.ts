@@ -1,0 +1,32 @@
+/** Ctrl-C in a terminal: a signal to every process of the foreground's group. Whatever hack/demo is at, nothing of it stays. */
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { DemonstrationRun } from './demonstrationRun.ts';
+import { makeWorkplace, type Workplace } from './workplace.ts';
+
+let workplace: Workplace;
+
+beforeEach(() => {
+  workplace = makeWorkplace();
+});
+
+afterEach(async () => {
+  await workplace.leave();
+});
+
+test.each([
+  { phase: 'while its servers start', at: /starting a Kubernetes API server/ },
+  { phase: 'during the initial replication', at: /WaitingForAgent|Degraded|Protected|Replicating/ },
+  { phase: 'during the failover', at: /ImportDisks +(Running|Done)/ },
+])(
+  'Ctrl-C $phase leaves no process, tracing instance, loop device, mount or file',
+  async ({ at }) => {
+    const run = new DemonstrationRun(workplace, ['--seconds', '1']);
+    await run.saying(at, 240_000);
+    run.interrupt();
+
+    expect(await run.ended, run.said).toBe(1);
+    expect(run.said).toMatch(/FAILED: ended by SIGINT\n.*everything that was started is gone/);
+    expect(run.leftovers()).toEqual([]);
+  },
+  400_000,
+);
