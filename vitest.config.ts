@@ -12,6 +12,8 @@ const slow = {
   // Deadlines are real time, and CI's two cores may be busy: a test that fails is tried once more there, and Vitest says so.
   retry: process.env.CI === undefined ? 0 : 1,
 } as const;
+/** Fails tests that need root where there is none. */
+const runner = './test/rootRunner.ts';
 
 // unit: fast, no network beyond this process, no root. servers: a real API server, Azurite, the ARM emulator, process servers.
 // devices: agents on loop devices and in guests. e2e: everything together. The last two need root; hack/run-tests.ts says what runs
@@ -35,8 +37,8 @@ export default defineConfig({
           ...slow,
         },
       },
-      { test: { name: 'devices', include: deviceTests, ...slow } },
-      { test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], ...slow } },
+      { test: { name: 'devices', include: deviceTests, ...slow, runner } },
+      { test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], ...slow, runner } },
     ],
   },
 });

@@ -7,12 +7,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import os from 'node:os';
 import path from 'node:path';
 import { ensureKubernetes } from './kubernetes.ts';
-
-interface Count {
-  passed: number;
-  failed: number;
-  skipped: number;
-}
+import { type Count, countsOf, type TestReport } from './testCounts.ts';
 
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'farshore-tests-'));
 const total: Count = { passed: 0, failed: 0, skipped: 0 };
@@ -71,15 +66,10 @@ async function vitest(project: string, show: 'live' | 'after'): Promise<Count> {
 
 function counted(report: string, run: { project: string; status: number | null }): Count {
   try {
-    const counts = JSON.parse(readFileSync(report, 'utf8')) as Record<string, number>;
-    const failed = counts.numFailedTests ?? 0;
-    // A file that could not even be loaded fails no test of its own, yet the run.
-    const silent = run.status !== 0 && failed === 0 ? 1 : 0;
-    return {
-      passed: counts.numPassedTests ?? 0,
-      failed: failed + silent,
-      skipped: (counts.numPendingTests ?? 0) + (counts.numTodoTests ?? 0),
-    };
+    const count = countsOf(JSON.parse(readFileSync(report, 'utf8')) as TestReport);
+    // An error outside of every test and file fails the run all the same.
+    const silent = run.status !== 0 && count.failed === 0 ? 1 : 0;
+    return { ...count, failed: count.failed + silent };
   } catch {
     console.error(`${run.project}: no report was written`);
     return { passed: 0, failed: 1, skipped: 0 };

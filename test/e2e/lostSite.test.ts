@@ -30,13 +30,12 @@ import {
   untilNewPoint,
   untilPhase,
 } from './protectedSite.ts';
-import { eventually, makeWorkplace, requireRoot } from './workplace.ts';
+import { eventually, makeWorkplace } from './workplace.ts';
 
 const workplace = makeWorkplace();
 let site: ProtectedSite;
 
 beforeAll(async () => {
-  requireRoot();
   site = await startProtectedSite(workplace);
 });
 

@@ -14,7 +14,7 @@ import {
   untilNewPoint,
   untilPhase,
 } from './protectedSite.ts';
-import { eventually, makeWorkplace, requireRoot } from './workplace.ts';
+import { eventually, makeWorkplace } from './workplace.ts';
 
 const MIB = 1 << 20;
 const workplace = makeWorkplace();
@@ -22,7 +22,6 @@ const powerOffs = path.join(workplace.folder, 'power-offs');
 let site: ProtectedSite;
 
 beforeAll(async () => {
-  requireRoot();
   site = await startProtectedSite(workplace, {
     agentFlags: ['--power-off-command', `echo off >> ${powerOffs}`],
   });

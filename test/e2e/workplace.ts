@@ -30,14 +30,6 @@ export function makeWorkplace(): Workplace {
   };
 }
 
-/** Loop devices, mounts, kernel tracing and network namespaces need root. Without it a test fails; it never skips itself. */
-export function requireRoot(): void {
-  if (process.getuid?.() !== 0)
-    throw new Error(
-      'The end-to-end tests need root, for loop devices, mounts, kernel tracing and network namespaces. Run them with sudo.',
-    );
-}
-
 export async function freePort(): Promise<number> {
   const server = net.createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

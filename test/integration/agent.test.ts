@@ -16,7 +16,7 @@ import { AgentProcess } from '../servers/agentProcess.ts';
 import { type Azurite, startAzurite } from '../servers/azurite.ts';
 import { ProcessServerProcess } from '../servers/processServerProcess.ts';
 import { ImageSink } from './capture/imageSink.ts';
-import { LoopMachine, requireRoot, sh } from './capture/machine.ts';
+import { LoopMachine, sh } from './capture/machine.ts';
 
 const deps = { clock: systemClock, random: systemRandom };
 const MIB = 1 << 20;
@@ -35,7 +35,6 @@ let atWork: AbortController;
 let working: Promise<void>;
 
 beforeAll(async () => {
-  requireRoot();
   directory = await mkdtemp(path.join(tmpdir(), 'farshore-agent-vault-'));
   azurite = await startAzurite({ dir: directory });
 });

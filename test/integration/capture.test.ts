@@ -1,7 +1,7 @@
 import path from 'node:path';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../platform/node/clock.ts';
-import { LoopMachine, requireRoot, sh } from './capture/machine.ts';
+import { LoopMachine, sh } from './capture/machine.ts';
 import { Rig } from './capture/rig.ts';
 import { workloads } from './capture/workloads.ts';
 
@@ -11,8 +11,6 @@ const LONG_DEADLINE_MS = 60_000;
 
 let machine: LoopMachine;
 let rig: Rig | undefined;
-
-beforeAll(requireRoot);
 
 afterEach(async () => {
   await machine.stopWorkload();

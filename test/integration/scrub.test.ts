@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { Site } from '../fixtures/site.ts';
 import { type Azurite, startAzurite } from '../servers/azurite.ts';
-import { requireRoot, sh } from './capture/machine.ts';
+import { sh } from './capture/machine.ts';
 
 const MIB = 1 << 20;
 
@@ -14,7 +14,6 @@ let directory: string;
 let site: Site;
 
 beforeAll(async () => {
-  requireRoot();
   directory = await mkdtemp(path.join(tmpdir(), 'farshore-scrub-vault-'));
   azurite = await startAzurite({ dir: directory });
 });
