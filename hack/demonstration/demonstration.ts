@@ -162,13 +162,14 @@ async function replicate(
   await waitFor(
     {
       ...wait,
-      what: 'a recovery point made under the workload',
+      what: 'a barrier that was taken under the workload and is durable in the vault',
       timeoutMs: options.seconds * 1000 + 5 * MINUTE,
     },
     async () => {
       const { figures } = await look();
       const seconds = (Date.now() - begun) / 1000;
-      const fresh = (figures?.recoveryPointAgeSeconds ?? Number.POSITIVE_INFINITY) < seconds;
+      // Not its recovery point: where the applier is behind, the failover applies the rest.
+      const fresh = (figures?.rpoSeconds ?? Number.POSITIVE_INFINITY) < seconds;
       return seconds >= options.seconds && fresh ? true : undefined;
     },
   );

@@ -61,7 +61,9 @@ export function isTrue(object: Conditioned | undefined, type: string): boolean {
 /** One line for the machine as it is now. */
 export function machineLine(machine: ProtectedVM, figures: MachineFigures | undefined): string {
   const { phase, initialReplication: initial, barriers } = machine.status ?? {};
-  const parts = [phase ?? 'Pending'];
+  const ready = machine.status?.conditions?.find((one) => one.type === 'Ready');
+  const why = phase === 'Degraded' && ready?.message !== undefined ? `: ${ready.message}` : '';
+  const parts = [`${phase ?? 'Pending'}${why}`];
   if (initial !== undefined && (initial.percent ?? 100) < 100)
     parts.push(
       `initial replication ${initial.percent ?? 0}% (${mebibytes(initial.bytesDone)} of ${mebibytes(initial.bytesTotal)})`,

@@ -81,6 +81,16 @@ export class DemonstrationRun {
     process.kill(-(this.#child.pid ?? 0), 'SIGINT');
   }
 
+  /** Kills the one process that the terminal knows. */
+  killForeground(): void {
+    this.#child.kill('SIGKILL');
+  }
+
+  /** Closes the reading end of its output, as `| head` does. */
+  stopListening(): void {
+    this.#child.stdout?.destroy();
+  }
+
   /** A line for each process, tracing instance, loop device, mount and file that is there of it. */
   leftovers(): string[] {
     const lines = (text: string) => text.split('\n').filter((one) => one.includes(this.#temporary));

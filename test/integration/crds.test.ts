@@ -88,6 +88,14 @@ describe('the samples', () => {
       server.kubectl(['apply', ...flags, '-f', path.join(examples, file)]);
     },
   );
+
+  it('are taken one after the other as their README tells, and all of them are in it', () => {
+    const readme = readFileSync(path.join(examples, 'README.md'), 'utf8');
+    const rows = readme.split('\n').filter((line) => /^\| [a-z-]+\.yaml/.test(line));
+    const files = rows.flatMap((row) => row.match(/[a-z-]+\.yaml/g) ?? []);
+    for (const file of files) server.kubectl(['apply', '-f', path.join(examples, file)]);
+    expect(new Set(files)).toEqual(new Set(globSync('*.yaml', { cwd: examples })));
+  });
 });
 
 describe('defaults', () => {

@@ -5,7 +5,13 @@ import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { attach, buildBootableImage, detach, type LoopDevice } from '../machines/bootableImage.ts';
+import {
+  attach,
+  buildBootableImage,
+  detach,
+  type LoopDevice,
+  makeDataDisk,
+} from '../machines/bootableImage.ts';
 import { bootMachine } from '../machines/qemu.ts';
 import { lastDurableRecord } from '../machines/workload.ts';
 
@@ -104,6 +110,35 @@ test('an image is attached with its partitions and detached without a trace', as
   await detach(disk.device);
 });
 
+test('a disk whose boot sector only looks like a partition table is attached without partitions, and it is said', async () => {
+  const image = path.join(directory, 'superfloppy.raw');
+  makeDataDisk({ path: image, sizeMiB: 16 });
+  const bootSector = Buffer.alloc(512, 0x5a);
+  bootSector.writeUInt16BE(0x55aa, 510);
+  await overwrite(image, bootSector, 0);
+  const disk = await attach(image);
+  try {
+    expect(disk.partitions).toEqual([]);
+    expect(disk.complaint).toMatch(/partition table/);
+  } finally {
+    await detach(disk.device);
+  }
+});
+
+test('an image on a filesystem without direct I/O is attached all the same', async () => {
+  const place = path.join(directory, 'no-direct-io');
+  mkdirSync(place);
+  execFileSync('mount', ['-t', 'ramfs', 'none', place]);
+  try {
+    const image = path.join(place, 'disk.raw');
+    makeDataDisk({ path: image, sizeMiB: 8 });
+    const disk = await attach(image);
+    await detach(disk.device);
+  } finally {
+    execFileSync('umount', [place]);
+  }
+});
+
 async function bootAndListen(
   image: string,
   name: string,
@@ -122,11 +157,15 @@ async function spoilRecord(image: string, number: number): Promise<void> {
   const bytes = readFileSync(image);
   const place = bytes.indexOf(`R ${100_000_000_000 + number} `);
   expect(place).toBeGreaterThan(0);
+  // A digit of the first word becomes its neighbour.
+  const digit = bytes[place + 16] ?? 0;
+  await overwrite(image, Buffer.from([digit ^ 1]), place + 16);
+}
+
+async function overwrite(image: string, bytes: Buffer, position: number): Promise<void> {
   const file = await open(image, 'r+');
   try {
-    // A digit of the first word becomes its neighbour.
-    const digit = bytes[place + 16] ?? 0;
-    await file.write(Buffer.from([digit ^ 1]), 0, 1, place + 16);
+    await file.write(bytes, 0, bytes.length, position);
   } finally {
     await file.close();
   }
