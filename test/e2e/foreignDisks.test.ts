@@ -75,7 +75,8 @@ test('disks of others come back with a consistent database and clean filesystems
     .exec(run.said)?.[0]
     .split('\n') ?? ['', ''];
   const seen = execFileSync('sh', ['-c', `${variable}; ${command.replace(/^.* s {2}/, '')}`], {
-    env: {},
+    // Where kubectl keeps what it discovered.
+    env: { HOME: workplace.folder },
     encoding: 'utf8',
   });
   expect(seen).toMatch(/protectedvm\S*\/shop/);
