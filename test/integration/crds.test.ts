@@ -2,7 +2,7 @@
  * The CRDs on a real API server: they install, the samples pass, defaults are as documented, and everything that CEL or the
  * schema refuses is refused with the words that people will read.
  */
-import { globSync, rmSync } from 'node:fs';
+import { globSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import {
