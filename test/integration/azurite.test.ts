@@ -1,3 +1,4 @@
+import { BlobServiceClient } from '@azure/storage-blob';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   ensureVaultContainer,
@@ -11,17 +12,27 @@ import { pageBlobStoreConformance } from '../conformance/pageBlobStore.ts';
 import { type Azurite, startAzurite } from '../servers/azurite.ts';
 
 const deps = { clock: systemClock, random: systemRandom };
-let azurite: Azurite;
+/** Of a real account, instead of Azurite: docs/VERIFY-ON-AZURE.md. */
+const account = process.env.FARSHORE_CONNECTION_STRING;
+const container = account === undefined ? 'vault' : `conformance-${Date.now().toString(36)}`;
+let azurite: Azurite | undefined;
+let connectionString: string;
 let stores: VaultStores;
 
 beforeAll(async () => {
-  azurite = await startAzurite();
-  const access = { connectionString: azurite.connectionString, container: 'vault', prefix: 'a/b' };
+  azurite = account === undefined ? await startAzurite() : undefined;
+  connectionString = account ?? azurite?.connectionString ?? '';
+  const access = { connectionString, container, prefix: 'a/b' };
   expect(await ensureVaultContainer(deps, access)).toBe('created');
   expect(await ensureVaultContainer(deps, access)).toBe('exists');
   stores = openVaultStores(deps, access);
 });
-afterAll(() => azurite?.stop());
+
+afterAll(async () => {
+  await azurite?.stop();
+  if (account !== undefined)
+    await BlobServiceClient.fromConnectionString(account).deleteContainer(container);
+});
 
 describe('AzureBlobStore on Azurite', () => {
   objectStoreConformance(() => stores.objects);
@@ -34,8 +45,7 @@ describe('AzurePageBlobStore on Azurite', () => {
 describe('a prefix', () => {
   test('makes a vault of its own in the container: what another one holds is not in it', async () => {
     const at = (prefix: string) => {
-      const { connectionString } = azurite;
-      return openVaultStores(deps, { connectionString, container: 'vault', prefix });
+      return openVaultStores(deps, { connectionString, container, prefix });
     };
     const [shop, bank, whole] = [at('shop'), at('bank/'), at('')];
     const body = new TextEncoder().encode('{}');
@@ -47,7 +57,7 @@ describe('a prefix', () => {
     });
     await shop.pages.create('replicas/m/0.vhd', { size: 1 << 20, sequenceNumber: 1 });
     expect(await bank.pages.info('replicas/m/0.vhd')).toBeUndefined();
-    expect(shop.pages.url('replicas/m/0.vhd')).toMatch(/\/vault\/shop\/replicas\/m\/0\.vhd$/);
+    expect(shop.pages.url('replicas/m/0.vhd')).toContain(`/${container}/shop/replicas/m/0.vhd`);
     const keysOf = async (stores: VaultStores, prefix: string) => {
       const keys: string[] = [];
       for await (const { key } of stores.objects.list(prefix)) keys.push(key);
