@@ -165,6 +165,8 @@ export interface FreezePlan {
     /** This extent starts with the area's header page. */
     header: boolean;
   }[];
+  /** Where software RAIDs keep their own records (superblock, bitmap): the kernel may write there while all is frozen. */
+  raidRecords?: readonly { devicePath: string; offset: number; length: number }[];
 }
 
 /** The machine that an agent runs in. */

@@ -1,7 +1,8 @@
 /**
  * A machine that is kept frozen behind the last barrier of a planned failover: until the failover is cancelled or the machine goes
  * off. It says that it stands still only while that can be proven: its tracking goes on and no write was seen since. One that
- * somebody thawed (or that writes past its frozen filesystems) is let go, and the process server asks for another last barrier.
+ * somebody thawed (or that writes past its frozen filesystems) is let go, and the process server asks for another last barrier. That
+ * the kernel notes a RAID as clean, once nobody writes, is no such write.
  *
  * What is frozen is remembered before the watchdogs are called off, so that an agent which follows a killed one can thaw it.
  */
@@ -58,7 +59,7 @@ export class HeldMachine {
   /** What a status may say: nothing that is not so at this moment. */
   get claim(): { failover: string; poweredOff: boolean } | undefined {
     if (this.#held === undefined || !this.isHeld) return undefined;
-    if (this.#deps.tracking()?.dirtyBytes !== 0) return undefined;
+    if (this.#deps.tracking()?.foreignDirtyBytes !== 0) return undefined;
     return { failover: this.#held.failover, poweredOff: this.#held.poweredOff };
   }
 
@@ -79,7 +80,7 @@ export class HeldMachine {
   async aboutToHold(final: Final, mountPoints: string[]): Promise<void> {
     const { tracking, wanted, save } = this.#deps;
     await tracking()?.absorb();
-    if (tracking()?.dirtyBytes !== 0)
+    if (tracking()?.foreignDirtyBytes !== 0)
       throw new BarrierVoidError(
         'WrittenWhileFrozen',
         'The disks were written to after the last barrier had been read: somebody thawed a filesystem, or writes past it. The barrier is tried again later.',
@@ -122,7 +123,7 @@ export class HeldMachine {
       return;
     }
     await tracking()?.absorb();
-    if ((tracking()?.dirtyBytes ?? 0) > 0) {
+    if ((tracking()?.foreignDirtyBytes ?? 0) > 0) {
       // Said first: nobody may believe in a frozen machine any longer.
       await this.#deps.report();
       await this.#thaw('The machine was written to while it was held frozen: it goes on');

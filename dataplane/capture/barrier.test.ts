@@ -183,6 +183,37 @@ describe('a barrier', () => {
     expectCopyToBe(device.bytes);
   });
 
+  test('reads a RAID’s own record again, which the kernel writes once nobody else does', async () => {
+    freezer.raidRecords = [{ devicePath: '/dev/fake', offset: 0, length: LEAF_SIZE }];
+    device.write(5 * LEAF_SIZE, 4096, 5);
+    let reads = 0;
+    freezer.onFrozen = () => {
+      device.beforeRead = () => {
+        reads += 1;
+        if (reads === 1) device.write(4096, 512, 8);
+      };
+    };
+    await barrier();
+    expect(device.bytes[4096]).toBe(8);
+    expectCopyToBe(device.bytes);
+  });
+
+  test('is void when a write while it is frozen reaches past a RAID’s own record, and names it', async () => {
+    freezer.raidRecords = [{ devicePath: '/dev/fake', offset: 0, length: 8192 }];
+    device.write(5 * LEAF_SIZE, 4096, 5);
+    freezer.onFrozen = () => {
+      let once = true;
+      device.beforeRead = () => {
+        if (once) device.write(4096, 8192, 8);
+        once = false;
+      };
+    };
+    await expect(barrier()).rejects.toMatchObject({
+      code: 'WrittenWhileFrozen',
+      message: expect.stringContaining('8192 bytes at 4096 of /dev/fake'),
+    });
+  });
+
   test('is void when anything else is written while it is frozen, and keeps what it took dirty', async () => {
     device.write(0, 4096, 5);
     freezer.onFrozen = () => {

@@ -5,7 +5,7 @@
  *   rest      swap and filesystems are looked up; pre-hooks; sync; watchdogs
  *   ready     the process server says when, which is the barrier's time
  *   frozen    freeze · every account must balance · read what is dirty into memory · every account must balance again, and nothing but
- *             discards may have happened since (those are read again) · tracing and disks unchanged
+ *             discards and a RAID's own records may have happened since (those are read again) · tracing and disks unchanged
  *   thaw      every thaw must be ours
  *   send      hash and send what was read, then the barrier
  *
@@ -25,7 +25,7 @@ import { type BarrierVoidCode, BarrierVoidError } from './barrierErrors.ts';
 import { FROZEN_BYTES_MAX, FrozenRead, type ReadRate } from './frozenRead.ts';
 import { runPass } from './pass.ts';
 import type { RecordSink } from './sink.ts';
-import type { Round, Tracking } from './tracking.ts';
+import { isHarmless, type Round, type Tracking } from './tracking.ts';
 
 /** Less than this is left for the freeze without another pass. */
 const LITTLE_BYTES = 4 << 20;
@@ -124,16 +124,19 @@ class BarrierRun {
   async #plan(): Promise<FreezePlan> {
     const { tracking, freezer } = this.#deps;
     const plan = await freezer.plan(tracking.disks.map((disk) => disk.device.path));
-    for (const disk of tracking.disks)
+    for (const disk of tracking.disks) {
+      const isHere = ({ devicePath }: { devicePath: string }) => devicePath === disk.device.path;
+      disk.setRaidRecords((plan.raidRecords ?? []).filter(isHere));
       disk.setZeroed(
         plan.swap
-          .filter((area) => area.devicePath === disk.device.path)
+          .filter(isHere)
           .map(({ offset, length, header }) =>
             header
               ? { offset: offset + SWAP_HEADER, length: length - SWAP_HEADER }
               : { offset, length },
           ),
       );
+    }
     return plan;
   }
 
@@ -256,7 +259,7 @@ class BarrierRun {
       await readRate.measure(() => memory.take(tracking.disks));
       await this.#comeToRest();
       if (tracking.watched.count === 0) return;
-      if (!tracking.watched.onlyDiscards) throw writtenWhileFrozen(tracking.watched);
+      if (!tracking.watched.harmless) throw writtenWhileFrozen(tracking.watched);
     }
   }
 
@@ -345,9 +348,9 @@ function writtenWhileFrozen(round: Readonly<Round>): BarrierVoidError {
 const MUST_BE_QUIET =
   "Software that uses raw devices, or a filesystem that can't be frozen (vfat), must be quiet for a moment";
 
-/** Discards are not to blame while there is anything else. */
+/** What is harmless is not to blame while there is anything else. */
 function placesOf(round: Readonly<Round>): string {
-  const writes = round.events.filter(({ event }) => event.kind !== 'discard');
+  const writes = round.events.filter(({ disk, event }) => !isHarmless(disk, event));
   return (writes.length > 0 ? writes : round.events)
     .slice(0, 4)
     .map(

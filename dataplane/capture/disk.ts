@@ -3,7 +3,7 @@
  * from the device (the body of swap areas is zero).
  */
 import type { BlockDevice, BlockDeviceIdentity, Clock, WriteEvent } from '../../platform/ports.ts';
-import { LEAF_SIZE } from '../journal/record.ts';
+import { BLOCK_SIZE, BLOCKS_PER_LEAF, LEAF_SIZE } from '../journal/record.ts';
 import { type SavedAccount, SectorAccount, TrackingLostError } from './accounting.ts';
 import { Dirt } from './dirt.ts';
 import { ReadThrottle } from './throttle.ts';
@@ -24,6 +24,7 @@ export class CapturedDisk {
   readonly account: SectorAccount;
   /** Swap bodies, in order. */
   #zeroed: readonly ByteRange[] = [];
+  #raidRecords: readonly ByteRange[] = [];
   #throttle: ReadThrottle | undefined;
 
   constructor(options: {
@@ -73,14 +74,34 @@ export class CapturedDisk {
     for (const range of changed) this.dirt.dirty.addBytes(range);
   }
 
+  /** Where the kernel keeps a software RAID's own records. */
+  setRaidRecords(ranges: readonly ByteRange[]): void {
+    this.#raidRecords = ranges;
+  }
+
+  /** Whether all that an event touched is the kernel's own, not what a filesystem or a program keeps there. */
+  isRaidRecord(event: WriteEvent): boolean {
+    return within(bytesOf(event), this.#raidRecords);
+  }
+
+  /** Of what is dirty, all but a RAID's own records: what somebody wrote. */
+  get foreignDirtyBytes(): number {
+    const { dirty } = this.dirt;
+    if (dirty.size === 0 || this.#raidRecords.length === 0) return dirty.bytes;
+    let blocks = 0;
+    for (const [leaf, mask] of dirty.leaves())
+      for (let block = 0; block < BLOCKS_PER_LEAF; block += 1) {
+        if ((mask & (1 << block)) === 0) continue;
+        const range = { offset: leaf * LEAF_SIZE + block * BLOCK_SIZE, length: BLOCK_SIZE };
+        if (!within(range, this.#raidRecords)) blocks += 1;
+      }
+    return blocks * BLOCK_SIZE;
+  }
+
   /** Marks what an event touched. Returns false when it lies wholly in a swap body, whose content is never kept. */
   markDirty(event: WriteEvent): boolean {
-    const offset = event.sector * SECTOR_SIZE;
-    const length = event.sectorCount * SECTOR_SIZE;
-    const end = offset + length;
-    if (this.#zeroed.some((zero) => offset >= zero.offset && end <= zero.offset + zero.length))
-      return false;
-    this.dirt.dirty.addBytes({ offset, length });
+    if (within(bytesOf(event), this.#zeroed)) return false;
+    this.dirt.dirty.addBytes(bytesOf(event));
     return true;
   }
 
@@ -106,4 +127,14 @@ export class CapturedDisk {
       if (from < to) into.fill(0, from, to);
     }
   }
+}
+
+function bytesOf(event: WriteEvent): ByteRange {
+  return { offset: event.sector * SECTOR_SIZE, length: event.sectorCount * SECTOR_SIZE };
+}
+
+function within({ offset, length }: ByteRange, ranges: readonly ByteRange[]): boolean {
+  return ranges.some(
+    (range) => offset >= range.offset && offset + length <= range.offset + range.length,
+  );
 }

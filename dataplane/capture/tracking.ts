@@ -12,8 +12,13 @@ export interface Round {
   events: { disk: CapturedDisk; event: WriteEvent }[];
   /** How many there were; `events` names the first of them. */
   count: number;
-  /** Discards that were all there was. */
-  onlyDiscards: boolean;
+  /** Discards, and a RAID's own records, were all there was: nobody writes past a frozen filesystem. */
+  harmless: boolean;
+}
+
+/** While filesystems are frozen, these are read again; anything else voids a barrier. */
+export function isHarmless(disk: CapturedDisk, event: WriteEvent): boolean {
+  return event.kind === 'discard' || disk.isRaidRecord(event);
 }
 
 const EVENTS_NAMED = 16;
@@ -21,7 +26,7 @@ const EVENTS_NAMED = 16;
 const SETTLE_PAUSE_MS = 25;
 
 function emptyRound(): Round {
-  return { events: [], count: 0, onlyDiscards: true };
+  return { events: [], count: 0, harmless: true };
 }
 
 export class Tracking {
@@ -46,6 +51,11 @@ export class Tracking {
 
   get dirtyBytes(): number {
     return this.disks.reduce((sum, disk) => sum + disk.dirt.dirty.bytes, 0);
+  }
+
+  /** Dirt that somebody made: a RAID's own records are the kernel's, which writes them when all is still. */
+  get foreignDirtyBytes(): number {
+    return this.disks.reduce((sum, disk) => sum + disk.foreignDirtyBytes, 0);
   }
 
   /** Events taken from the kernel so far: who dies now takes those since it last saved along. */
@@ -132,7 +142,7 @@ export class Tracking {
       if (event.counted) entry.sectors += event.sectorCount;
       if (!entry.disk.markDirty(event)) return;
       round.count += 1;
-      if (event.kind !== 'discard') round.onlyDiscards = false;
+      if (!isHarmless(entry.disk, event)) round.harmless = false;
       if (round.events.length < EVENTS_NAMED) round.events.push({ disk: entry.disk, event });
     }, options);
     if (lost > 0)
@@ -142,7 +152,7 @@ export class Tracking {
     const now = this.#clock.monotonic();
     for (const { disk, sectors } of byNumber.values()) disk.account.afterDrain(sectors, now);
     this.#watched.count += round.count;
-    this.#watched.onlyDiscards &&= round.onlyDiscards;
+    this.#watched.harmless &&= round.harmless;
     if (this.#watched.events.length < EVENTS_NAMED) this.#watched.events.push(...round.events);
     return round;
   }

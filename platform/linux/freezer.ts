@@ -4,6 +4,7 @@ import { FreezeError } from '../deviceErrors.ts';
 import { errorMessage } from '../errors.ts';
 import type { Clock, FilesystemFreezer, FreezePlan } from '../ports.ts';
 import { freezeOrder, isFreezable, mountedFilesystems } from './mounts.ts';
+import { raidRecordsOn } from './raid.ts';
 import { swapOn } from './swap.ts';
 import { sysfs } from './sysfs.ts';
 import { Watchdog } from './watchdog.ts';
@@ -34,6 +35,7 @@ export class LinuxFreezer implements FilesystemFreezer {
         freezable: isFreezable(filesystem),
       })),
       swap: swapOn(paths),
+      raidRecords: raidRecordsOn(sysfs, paths),
     };
   }
 

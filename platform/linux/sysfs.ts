@@ -84,7 +84,16 @@ export class Sysfs {
 
   /** Names of the devices that this one is made of (`slaves`) or that are made of it (`holders`). */
   neighbours(name: string, direction: 'slaves' | 'holders'): string[] {
-    return this.#entries(name, direction).sort();
+    return this.entries(name, direction).sort();
+  }
+
+  /** What a directory of a device holds; nothing when there is none. */
+  entries(name: string, directory: string): string[] {
+    try {
+      return readdirSync(path.join(this.#device(name), directory));
+    } catch {
+      return [];
+    }
   }
 
   /** The disk that a partition lies on and where; undefined for what is no partition. */
@@ -127,19 +136,11 @@ export class Sysfs {
 
   /** Bio-based drivers have no hardware queues in sysfs. */
   isRequestBased(name: string): boolean {
-    return this.#entries(name, 'mq').length > 0;
+    return this.entries(name, 'mq').length > 0;
   }
 
   #device(name: string): string {
     return path.join(this.#root, 'class/block', name);
-  }
-
-  #entries(name: string, directory: string): string[] {
-    try {
-      return readdirSync(path.join(this.#device(name), directory));
-    } catch {
-      return [];
-    }
   }
 }
 

@@ -1,61 +1,18 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { Sysfs } from './sysfs.ts';
+import { type FakeDevice, fakeSysfs } from '../../test/fakes/fakeSysfs.ts';
+import type { Sysfs } from './sysfs.ts';
 import { whyUnprotectable } from './unprotectable.ts';
-
-interface FakeDevice {
-  /** Of what it is made. */
-  on?: string[];
-  /** Driven by requests, unless said otherwise. */
-  bioBased?: boolean;
-  attributes?: Record<string, string>;
-  partitions?: string[];
-}
 
 let root: string;
 
 beforeEach(() => {
   root = mkdtempSync(path.join(tmpdir(), 'farshore-sysfs-'));
-  for (const folder of ['block', 'class/block', 'devices'])
-    mkdirSync(path.join(root, folder), { recursive: true });
 });
 
 afterEach(() => rmSync(root, { recursive: true, force: true }));
-
-function put(directory: string, attributes: Record<string, string>): void {
-  for (const [name, value] of Object.entries(attributes)) {
-    mkdirSync(path.dirname(path.join(directory, name)), { recursive: true });
-    writeFileSync(path.join(directory, name), `${value}\n`);
-  }
-}
-
-/** As the kernel lays it out: partitions inside of their disk, everything by name under class/block, links both ways of a stack. */
-function machine(devices: Record<string, FakeDevice>): Sysfs {
-  const link = (target: string, name: string) => symlinkSync(target, path.join(root, name));
-  for (const [name, { bioBased, attributes, partitions = [] }] of Object.entries(devices)) {
-    const directory = path.join(root, 'devices', name);
-    const plain = { size: '2048', ro: '0', hidden: '0', 'queue/zoned': 'none' };
-    put(directory, { ...plain, 'queue/iostats': '1', ...attributes });
-    for (const folder of ['holders', 'slaves', ...(bioBased === true ? [] : ['mq/0'])])
-      mkdirSync(path.join(directory, folder), { recursive: true });
-    link(directory, `block/${name}`);
-    link(directory, `class/block/${name}`);
-    for (const [index, partition] of partitions.entries()) {
-      const inside = path.join(directory, partition);
-      put(inside, { partition: String(index + 1), start: '0', size: '1024' });
-      mkdirSync(path.join(inside, 'holders'));
-      link(inside, `class/block/${partition}`);
-    }
-  }
-  for (const [name, { on = [] }] of Object.entries(devices))
-    for (const below of on) {
-      link(path.join(root, 'class/block', below), `class/block/${name}/slaves/${below}`);
-      link(path.join(root, 'class/block', name), `class/block/${below}/holders/${name}`);
-    }
-  return new Sysfs(root);
-}
 
 const why = (sysfs: Sysfs, name: string) =>
   whyUnprotectable(sysfs, { path: `/dev/${name}`, name }) ?? 'fine';
@@ -73,7 +30,7 @@ describe('a disk that can be protected', () => {
   ] satisfies [string, string, FakeDevice][])('is %s', (_, name, device) => {
     const stack = { md0: { bioBased: true, on: ['sdc1'], attributes: { 'md/level': 'raid1' } } };
     const devices: Record<string, FakeDevice> = { sdc: { partitions: ['sdc1'] }, ...stack };
-    expect(why(machine({ ...devices, [name]: device }), name)).toBe('fine');
+    expect(why(fakeSysfs(root, { ...devices, [name]: device }), name)).toBe('fine');
   });
 });
 
@@ -167,13 +124,13 @@ describe('refused by name, with what to protect instead:', () => {
       ['does not count', 'echo 1 > /sys/block/sdq/queue/iostats'],
     ],
   ])('%s', (_, devices, name, said) => {
-    const reason = why(machine({ ...disks, ...devices }), name);
+    const reason = why(fakeSysfs(root, { ...disks, ...devices }), name);
     expect(reason).toContain(`/dev/${name}`);
     for (const part of said) expect(reason).toContain(part);
   });
 
   test('a multipath device, each of its paths, and what lies on top: a path alone would miss the others’ writes', () => {
-    const sysfs = machine({
+    const sysfs = fakeSysfs(root, {
       ...disks,
       'dm-0': {
         on: ['sda', 'sdb'],

@@ -123,6 +123,7 @@ export class FakeTracer implements Tracer {
 export class FakeFreezer implements FilesystemFreezer {
   readonly calls: string[] = [];
   swap: FreezePlan['swap'] = [];
+  raidRecords: NonNullable<FreezePlan['raidRecords']> = [];
   failFreeze = false;
   thawedByOthers: string[] = [];
   frozen = false;
@@ -142,6 +143,7 @@ export class FakeFreezer implements FilesystemFreezer {
         { mountPoint: this.#mountPoint, filesystem: 'ext4', source: '/dev/fake', freezable: true },
       ],
       swap: this.swap,
+      raidRecords: this.raidRecords,
     };
   }
 
