@@ -119,6 +119,12 @@ export class Faults {
           for (const disk of machine.disks) disk.readErrorRate = 0;
         });
       },
+      'source disk slow': () => {
+        for (const disk of machine.disks) disk.readMs = chance.pick([200, 1_500]);
+        this.#later(12_000, () => {
+          for (const disk of machine.disks) disk.readMs = 2;
+        });
+      },
       'freezes fail': () => {
         machine.kernel.freezeFailRate = 0.7;
         this.#later(10_000, () => {
@@ -159,7 +165,10 @@ export class Faults {
       for (const machine of machines) network.heal(machine.host, server.host);
     }
     for (const machine of machines) {
-      for (const disk of machine.disks) disk.readErrorRate = 0;
+      for (const disk of machine.disks) {
+        disk.readErrorRate = 0;
+        disk.readMs = 2;
+      }
       machine.kernel.freezeFailRate = 0;
       operator.pause(machine.machineId, false);
     }

@@ -40,6 +40,7 @@ export const faultKinds = [
   'tracing turned off',
   'raw writes',
   'disk read errors',
+  'source disk slow',
   'freezes fail',
   'burst of writes',
   'test failover',

@@ -29,6 +29,8 @@ export class SourceDisk {
   written = 0;
   inFlight = 0;
   readErrorRate = 0;
+  /** What a slow read takes on average. */
+  readMs = 2;
   readonly #chance: Chance;
   #leaves: (Uint8Array | undefined)[];
   /** Leaves that belong to this disk alone, not to an image too. */
@@ -105,7 +107,7 @@ export class SourceDisk {
         const slow = chance.chance(0.3);
         const now = slow ? SECTOR * chance.below(into.length / SECTOR + 1) : 0;
         this.get(into.subarray(0, now), offset);
-        if (slow) await life.sleep(chance.about(2));
+        if (slow) await life.sleep(chance.about(this.readMs));
         if (this.readErrorRate > 0 && chance.chance(this.readErrorRate))
           throw new BlockDeviceError('DiskReadFailed', this.path, 'input/output error');
         const rest = this.get(into.subarray(now), offset + now);
