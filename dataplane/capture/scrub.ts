@@ -9,7 +9,7 @@
  *   · between read and drain no write was in flight for a moment: whatever the read can have seen was completed, hence traced, and
  *   · all of this was so twice, with RECHECK_MS between.
  *
- * A disk that never comes to rest gives a write SUSPECT_MAX_MS to complete instead.
+ * A disk that never comes to rest is not judged: the scrub waits there, and says so.
  *
  * What the scrub can't find: a lost write to a leaf that is written again, seen, before the scrub comes by. The hash that travels
  * then covers the lost write; recovery's comparison with the roots finds it.
@@ -33,8 +33,8 @@ export const RECHECK_MS = 1_000;
 const REST_LOOK_MS = 10;
 /** From a request's being completed to its being traced, with time to spare. */
 const TRACED_WITHIN_MS = 25;
-/** A write that a read saw and that has not completed for so long is none. */
-const SUSPECT_MAX_MS = 600_000;
+/** Nobody is told of a leaf that differs before a write that was in flight must have completed. */
+const TELL_AFTER_MS = 600_000;
 
 /** A pass over all disks: where it is, and what it found. */
 export interface ScrubProgress {
@@ -87,8 +87,9 @@ export class Scrub {
   readonly #throttles = new Map<CapturedDisk, ReadThrottle>();
   #progress: ScrubProgress;
   #buffer: Uint8Array | undefined;
-  /** Leaves of the group at hand that differed, by when they first did. */
-  #suspects = new Map<number, number>();
+  /** Leaves of the group at hand that differed when it was looked at last. */
+  #suspects: ReadonlySet<number> = new Set();
+  #suspectSinceMs: number | undefined;
   /** A question that was given up; another is not asked before its answer came. */
   #isAnswerOutstanding = false;
 
@@ -191,20 +192,31 @@ export class Scrub {
   /** How many of these leaves are suspect still. Throws WrittenUnseenError when it is certain of one. */
   async #judge(group: Group, differing: readonly number[], signal: AbortSignal): Promise<number> {
     const before = this.#suspects;
-    this.#suspects = new Map();
+    this.#suspects = new Set();
     if (differing.length === 0) return 0;
+    const { disk } = group;
     const rested =
-      differing.some((leaf) => before.has(leaf)) && (await this.#comeToRest(group.disk, signal));
+      differing.some((leaf) => before.has(leaf)) && (await this.#comeToRest(disk, signal));
     await this.#tracking.absorb();
+    const suspects = differing.filter((leaf) => disk.dirt.isClean(leaf));
+    const certain = rested ? suspects.find((leaf) => before.has(leaf)) : undefined;
+    if (certain !== undefined) throw new WrittenUnseenError(disk, certain);
+    this.#suspects = new Set(suspects);
+    this.#tellOfUnrest(disk, suspects);
+    return suspects.length;
+  }
+
+  #tellOfUnrest(disk: CapturedDisk, [leaf]: readonly number[]): void {
+    if (leaf === undefined) return;
     const nowMs = this.#clock.monotonic();
-    for (const leaf of differing) {
-      if (!group.disk.dirt.isClean(leaf)) continue;
-      const sinceMs = before.get(leaf);
-      if (sinceMs !== undefined && (rested || nowMs - sinceMs >= SUSPECT_MAX_MS))
-        throw new WrittenUnseenError(group.disk, leaf);
-      this.#suspects.set(leaf, sinceMs ?? nowMs);
-    }
-    return this.#suspects.size;
+    this.#suspectSinceMs ??= nowMs;
+    if (nowMs - this.#suspectSinceMs < TELL_AFTER_MS) return;
+    // Once.
+    this.#suspectSinceMs = Number.POSITIVE_INFINITY;
+    this.#log.warn(
+      { code: 'ScrubWaits', device: disk.device.path, leaf },
+      'A leaf differs from what was sent of it, and the disk has not been at rest for a moment since, so that nobody can tell why; the scrub waits',
+    );
   }
 
   /** Whether there was a moment without a write in flight before the signal aborted. What completed before it is traced now. */
@@ -229,7 +241,8 @@ export class Scrub {
       leavesCompared: this.#progress.leavesCompared + leavesCompared,
       leavesPassedOver: this.#progress.leavesPassedOver + leafCount - leavesCompared,
     };
-    this.#suspects = new Map();
+    this.#suspects = new Set();
+    this.#suspectSinceMs = undefined;
     this.#progress = progress;
     if (progress.leaf < disk.leafCount) return {};
     const next = this.#disks[this.#disks.indexOf(disk) + 1];

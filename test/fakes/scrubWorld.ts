@@ -7,7 +7,7 @@ import { Tracking } from '../../dataplane/capture/tracking.ts';
 import { LEAF_SIZE } from '../../dataplane/journal/record.ts';
 import { LeafKnowledge, type LeafQuestion } from './leafKnowledge.ts';
 import { ManualClock } from './manualClock.ts';
-import { silentLogger } from './silentLogger.ts';
+import { recordingLogger } from './silentLogger.ts';
 import { FakeDisk, FakeTracer } from './sourceMachine.ts';
 
 const LEAVES = [20, 36];
@@ -16,6 +16,7 @@ const CUT = LEAF_SIZE - 3 * 4096 - 512;
 
 export class ScrubWorld {
   readonly clock = new ManualClock();
+  readonly log = recordingLogger();
   readonly devices: FakeDisk[];
   readonly disks: CapturedDisk[];
   readonly tracer: FakeTracer;
@@ -75,11 +76,11 @@ export class ScrubWorld {
   }
 
   newScrub(progress?: ScrubProgress): Scrub {
-    const { tracking, clock } = this;
+    const { tracking, clock, log } = this;
     return new Scrub({
       tracking,
       clock,
-      log: silentLogger,
+      log,
       ...(progress === undefined ? {} : { progress }),
     });
   }
