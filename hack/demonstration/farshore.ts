@@ -122,7 +122,11 @@ function launch(
   const [program = '', ...args] = command;
   const running = start({
     name,
-    command: [...inside, process.execPath, path.join(root, program), ...args],
+    // Told to end when whoever started it dies: it is in no process group that a terminal signals.
+    command: [
+      ...[...inside, 'setpriv', '--pdeathsig', 'TERM'],
+      ...[process.execPath, path.join(root, program), ...args],
+    ],
     logs: place.logs,
   });
   place.undo.add(`stop the ${name}`, () => running.stop());

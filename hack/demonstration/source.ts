@@ -93,7 +93,9 @@ function startWorkload(options: {
     options.workload ?? path.join(import.meta.dirname, '../../test/machines/workload.ts');
   const workload = start({
     name: 'workload',
-    command: ours ? [process.execPath, program, mountPoint] : [program, mountPoint],
+    command: ours
+      ? ['setpriv', '--pdeathsig', 'KILL', process.execPath, program, mountPoint]
+      : [program, mountPoint],
     logs: options.logs,
     env: durableLog === undefined ? {} : { FARSHORE_WORKLOAD_LOG: durableLog },
   });
