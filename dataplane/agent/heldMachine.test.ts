@@ -27,6 +27,7 @@ beforeEach(async () => {
       facts: async () => ({ hostname: 'db1', kernel: 'test', bootId: 'boot' }),
       disks: async () => [],
       powerOff: async () => undefined,
+      giveWay: () => undefined,
     },
     clock,
     quietLog: new QuietLog(silentLogger),
