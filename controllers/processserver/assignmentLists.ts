@@ -33,7 +33,7 @@ export async function keepLists(
   const lists: AssignmentsDocument[] = [];
   let pending: KeptLists['pending'];
   for (const { name } of replicas) {
-    const kept = await keepList(vault, { server, replica: name, duties });
+    const kept = await keepList(vault, { server, replica: name, replicas, duties });
     lists.push(kept.standing);
     pending ??= kept.pending;
   }
@@ -50,7 +50,7 @@ export async function keepLists(
 
 async function keepList(
   vault: ControlledVault,
-  options: { server: ProcessServer; replica: string; duties: Duties },
+  options: { server: ProcessServer; replica: string; replicas: readonly Replica[]; duties: Duties },
 ): Promise<{ standing: AssignmentsDocument; pending: KeptLists['pending'] }> {
   const { server, replica, duties } = options;
   const before = await readAssignments(vault, replica);
@@ -62,6 +62,7 @@ async function keepList(
     machines: duties.machines.get(replica) ?? [],
     keep: duties.keep,
     redirects: redirectsOf(vault, { replica, duties, before: before?.document }),
+    peers: peersOf(vault, options),
     current: before?.document,
     generationFloor: Math.max(
       server.status?.assignments?.generation ?? 0,
@@ -121,6 +122,16 @@ function redirectsOf(
     redirects[machineId] = vault.observation.processServer(owner)?.endpoints ?? [];
   }
   return redirects;
+}
+
+/** Endpoints of the other replicas, as they reported them last. */
+function peersOf(
+  vault: OpenVault,
+  options: { replica: string; replicas: readonly Replica[] },
+): string[] {
+  return options.replicas
+    .filter(({ name }) => name !== options.replica)
+    .flatMap(({ name }) => vault.observation.processServer(name)?.endpoints ?? []);
 }
 
 /** Somebody else wrote the list between our reading and our writing. */

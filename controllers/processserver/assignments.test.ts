@@ -38,6 +38,7 @@ const base: AssignmentsInput = {
   machines: [],
   keep: new Set(),
   redirects: {},
+  peers: [],
   current: undefined,
   generationFloor: 0,
   confirmedToken: undefined,
@@ -118,6 +119,20 @@ describe('a list', () => {
     [101, 1000, true],
   ])('%i of %i machines is too much: %s', (dropped, before, expected) => {
     expect(dropsTooMuch(dropped, before)).toBe(expected);
+  });
+});
+
+describe('machines that another process server has now', () => {
+  test('leave the list however many they are, without anybody’s confirmation', () => {
+    const current = written({ machines: many });
+    const [stays, ...gone] = many;
+    const redirects = Object.fromEntries(
+      gone.map(({ catalog }) => [catalog?.machineId ?? '', ['other:9443']]),
+    );
+    const machines = stays === undefined ? [] : [stays];
+    const decision = decideAssignments({ ...base, machines, redirects, current });
+    expect(decision.awaitingConfirmation).toBeUndefined();
+    expect(decision.write?.machines.map(({ name }) => name)).toEqual(['m0']);
   });
 });
 

@@ -5,7 +5,11 @@
  * manifest) than a wish, so the machines it would drop stay in it until a person confirms with the token of that very removal.
  */
 import { createHash } from 'node:crypto';
-import type { Assignment, AssignmentsDocument } from '../../vault/documents/assignments.ts';
+import {
+  type Assignment,
+  type AssignmentsDocument,
+  PEERS_MAX,
+} from '../../vault/documents/assignments.ts';
 import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import { canonical } from '../canonicalJson.ts';
 
@@ -54,6 +58,8 @@ export interface AssignmentsInput {
   /** `namespace/name` of machines that belong here but of which too little is known now: their entry stays as it stands. */
   keep: ReadonlySet<string>;
   redirects: Record<string, string[]>;
+  /** Endpoints of the other replicas. */
+  peers: readonly string[];
   /** What stands in the vault now; undefined when nothing does. */
   current: AssignmentsDocument | undefined;
   /** A generation that was certainly written before: what follows is higher, even when `current` was lost or forged. */
@@ -79,7 +85,8 @@ export function decideAssignments(input: AssignmentsInput): AssignmentsDecision 
   const wanted = [...known, ...kept];
   const wantedIds = new Set(wanted.map((assignment) => assignment.machineId));
   const dropped = (input.current?.machines ?? []).filter(
-    (assignment) => !wantedIds.has(assignment.machineId),
+    // One that another process server has now is not lost to anybody.
+    ({ machineId }) => !wantedIds.has(machineId) && !Object.hasOwn(input.redirects, machineId),
   );
   const standing = input.current ?? { controllerEpoch: 0, generation: 0, machines: [] };
   const held =
@@ -95,6 +102,7 @@ export function decideAssignments(input: AssignmentsInput): AssignmentsDecision 
     caCertificatePem: input.caCertificatePem,
     machines: [...wanted, ...held].sort(byMachineId),
     redirects: input.redirects,
+    ...(input.peers.length === 0 ? {} : { peers: input.peers.slice(0, PEERS_MAX) }),
   };
   const unchanged = input.current !== undefined && sameWork(input.current, next);
   return {

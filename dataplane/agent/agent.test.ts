@@ -20,7 +20,7 @@ type Answer =
   | { kind: 'redirect'; to: string[] }
   | { kind: 'refuse'; retryAfterMs: number }
   /** A session that goes on for so long. */
-  | { kind: 'serve'; forMs: number };
+  | { kind: 'serve'; forMs: number; peers?: string[] };
 
 let clock: ManualClock;
 let disk: MemoryDisk;
@@ -57,7 +57,7 @@ async function connect(endpoint: string): Promise<Channel> {
     else if (answer.kind === 'refuse') {
       const { retryAfterMs } = answer;
       await connection.send(FrameType.Refused, { code: 'NotOwner', message: 'no', retryAfterMs });
-    } else await connection.send(FrameType.Welcome, welcome);
+    } else await connection.send(FrameType.Welcome, { ...welcome, peers: answer.peers });
   })();
   return a;
 }
@@ -198,6 +198,21 @@ describe('an agent that is sent elsewhere', () => {
     await start(['a:1']);
     await until(() => names().includes('b:1'));
     expect(names()).toEqual(['b:1']);
+  });
+
+  test('knows, after a restart and a power loss, who takes over when the one that served it is lost', async () => {
+    answers.set('a:1', { kind: 'serve', forMs: 1e9, peers: ['b:1'] });
+    await start(['a:1']);
+    await until(() => names().includes('a:1'));
+    await clock.advance(1_000);
+    await stop();
+    disk.crash();
+    answers.set('a:1', { kind: 'dead' });
+    answers.set('b:1', { kind: 'serve', forMs: 1e9 });
+    asked = [];
+    await start(['a:1']);
+    await until(() => names().includes('b:1'));
+    expect(names()).toEqual(['a:1', 'b:1']);
   });
 
   test('while its machine is frozen writes that down only when it is not any more', async () => {

@@ -191,6 +191,7 @@ async function converse(
     const { welcome } = greeting;
     log.info({ endpoint, journaledLsn: String(welcome.journaledLsn) }, 'Connected');
     await options.endpoints.served(endpoint);
+    await options.endpoints.advertised(welcome.peers ?? []);
     const startedMs = deps.clock.monotonic();
     const session = new Session({
       connection,

@@ -84,6 +84,13 @@ export class Endpoints {
     await this.#save();
   }
 
+  /** Others that may serve us one day: asked when nobody else does. */
+  async advertised(others: readonly string[]): Promise<void> {
+    const named = others.map(withPort).filter((one) => one.length <= ENDPOINT_MAX);
+    this.#prefer([...this.#known, ...named]);
+    await this.#save();
+  }
+
   /** We were sent to these. Resolves with whether there is one among them that was not asked yet. */
   async redirected(targets: readonly string[]): Promise<boolean> {
     const named = targets.map(withPort).filter((one) => one.length <= ENDPOINT_MAX);

@@ -55,6 +55,8 @@ export interface AssignedMachineDeps {
   vaultId: string;
   /** Bytes of Data that a new session may have under way. */
   creditBytes: () => number;
+  /** Endpoints of the other replicas. */
+  peers: () => readonly string[];
   observeFreeze?: ((milliseconds: number) => void) | undefined;
 }
 
@@ -201,6 +203,10 @@ export class AssignedMachine implements SessionHost, JournalOwner {
       resyncToken,
       final: finalSync,
     };
+  }
+
+  peers(): readonly string[] {
+    return this.#deps.peers();
   }
 
   situation(): ReturnType<SessionHost['situation']> {

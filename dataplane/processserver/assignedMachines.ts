@@ -7,11 +7,12 @@ export class AssignedMachines {
   readonly #deps: AssignedMachineDeps;
   readonly #machines = new Map<string, AssignedMachine>();
   #redirects: AssignmentsDocument['redirects'] = {};
+  #peers: readonly string[] = [];
   #applied = false;
   #applying: Promise<void> = Promise.resolve();
 
-  constructor(deps: AssignedMachineDeps) {
-    this.#deps = deps;
+  constructor(deps: Omit<AssignedMachineDeps, 'peers'>) {
+    this.#deps = { ...deps, peers: () => this.#peers };
   }
 
   /** Whether a list was ever applied: before, nobody can be told that he is not assigned. */
@@ -46,6 +47,7 @@ export class AssignedMachines {
   async #apply(document: AssignmentsDocument): Promise<void> {
     const assigned = new Set(document.machines.map((assignment) => assignment.machineId));
     this.#redirects = document.redirects;
+    this.#peers = document.peers ?? [];
     for (const machine of this.list())
       if (!assigned.has(machine.machineId)) await this.#drop(machine);
     for (const machineId of this.#deps.cache.machines())

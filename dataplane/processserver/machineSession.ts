@@ -31,6 +31,8 @@ export type AgentStatus = Message<typeof FrameType.AgentStatus>;
 /** What the session asks of the machine that it belongs to. */
 export interface SessionHost extends BarrierHost {
   configuration(): Configuration;
+  /** Where the agent may ask when this process server is lost. */
+  peers(): readonly string[];
   /**
    * Resolves before the next message is read: sizes of disks must count before Data that depends on them. `appended` resolves once
    * what came before is journaled (with a full cache that takes long, so only who needs it waits).
@@ -153,6 +155,7 @@ export class MachineSession {
       lastBarrierLsn: positions.lastBarrierLsn,
       resync,
       creditBytes,
+      peers: [...host.peers()],
       configuration: host.configuration(),
     });
     this.#pushUploaded(positions);

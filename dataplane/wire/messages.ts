@@ -168,6 +168,8 @@ export const messageSchemas = {
     }),
     /** The whole window: no Data frame (payload) may be larger, or it would wait for ever. At least 256 KiB. */
     creditBytes: bytes,
+    /** Other process servers, one of which takes the machine over when this one is lost. The agent remembers them. */
+    peers: z.array(z.string()).max(32).optional(),
     configuration: configurationSchema,
   }),
   [FrameType.Redirect]: z.object({ endpoints: z.array(z.string()).max(32) }),

@@ -69,6 +69,8 @@ test('its machines are with another replica within a minute, under a higher epoc
   await pass(world, LIVE_MS, ['sts-0', 'sts-1'], machineId);
   await pass(world, 25_000, ['sts-1'], machineId);
   expect(await ownerOf(world, machineId)).toEqual({ processServer: 'sts-0', writerEpoch: 1 });
+  // Told while all is well, so that agents know it when it is needed.
+  expect((await lists('sts-0'))?.peers).toEqual(['ps.example:9443']);
   await pass(world, MOVED_WITHIN_MS - 25_000, ['sts-1'], machineId);
   expect(await ownerOf(world, machineId)).toEqual({ processServer: 'sts-1', writerEpoch: 2 });
   await eventually(async () => {

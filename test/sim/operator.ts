@@ -186,6 +186,9 @@ export class Operator {
       machines: work.machines,
       keep: work.keep,
       redirects,
+      peers: this.#servers
+        .filter(({ name }) => name !== server.name)
+        .map(({ endpoint }) => endpoint),
       current: stored && currentOf(key, stored.body),
       generationFloor: this.#generation,
       confirmedToken: undefined,

@@ -8,6 +8,9 @@ export const hookSpecSchema = z.object({
   timeoutSeconds: z.number().int().positive(),
 });
 
+/** As many as agents take in. */
+export const PEERS_MAX = 32;
+
 /** What a process server must do for one machine. */
 export const assignmentSchema = z.object({
   machineId: machineIdSchema,
@@ -40,5 +43,7 @@ export const assignmentsDocumentSchema = z.object({
   machines: z.array(assignmentSchema).max(2000),
   /** Where agents reach the owner of a machine that is not in `machines`: machineId → endpoints. */
   redirects: z.record(machineIdSchema, z.array(z.string())),
+  /** Where the other replicas are reached: one of them takes over when this one falls silent, and agents must know them by then. */
+  peers: z.array(z.string()).max(PEERS_MAX).optional(),
 });
 export type AssignmentsDocument = z.infer<typeof assignmentsDocumentSchema>;
