@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { failoverEntry } from '../../test/fixtures/failoverEntry.ts';
 import type { FailoverDocument, FailoverStep } from '../../vault/documents/failover.ts';
-import { showFailover } from './status.ts';
+import { type FailoverStatusInput, showFailover } from './status.ts';
 
 const at = Date.UTC(2026, 0, 1);
 const iso = (ms: number) => new Date(ms).toISOString();
@@ -140,4 +140,47 @@ test('disks of which one differs do not match, and what they were is kept in vie
   expect(shown({ ...up, disks: two }).status.rootsMatch).toBe(false);
   const unread = [disk, { ...disk, index: 1, rootMatches: undefined }];
   expect(shown({ ...up, disks: unread }).status).not.toHaveProperty('rootsMatch');
+});
+
+const failed: Partial<FailoverDocument> = {
+  outcome: 'Failed',
+  failure: { step: 'CreateVm', code: 'QuotaExceeded', message: 'm' },
+};
+const objection = { reason: 'MachineBusy', message: 'm' };
+
+test.each<[string, string, Partial<FailoverDocument>, Partial<FailoverStatusInput>?]>([
+  ['Accepted', 'True/Accepted', {}],
+  ['Accepted', 'True/AdoptedFromLedger', {}, { adopted: true }],
+  ['Accepted', 'False/MachineBusy', {}, { objection, ledger: undefined }],
+  ['Accepted', 'Unknown/Pending', {}, { ledger: undefined }],
+  ['FailedOver', 'True/AwaitingDecision', up],
+  ['FailedOver', 'True/Committed', { ...up, outcome: 'Committed' }],
+  ['FailedOver', 'False/Running', {}],
+  ['FailedOver', 'False/QuotaExceeded', failed],
+  ['FailedOver', 'False/CleanedUp', { outcome: 'CleanedUp' }],
+  ['FailedOver', 'False/Pending', {}, { ledger: undefined }],
+  ['Verified', 'True/RootsMatch', up],
+  ['Verified', 'False/RootsDiffer', { disks: [{ ...disk, rootMatches: false }] }],
+  ['Verified', 'Unknown/Pending', {}],
+  ['Committed', 'True/Committed', { outcome: 'Committed' }],
+  ['Committed', 'False/Pending', up],
+  ['CleanedUp', 'True/CleanedUp', { outcome: 'CleanedUp' }],
+  ['CleanedUp', 'False/Pending', up],
+  ['Ready', 'True/AwaitingDecision', up],
+  ['Ready', 'False/Running', {}],
+  ['Ready', 'False/QuotaExceeded', failed],
+  ['Reconciling', 'False/AwaitingDecision', up],
+  ['Reconciling', 'True/Running', {}],
+  ['Reconciling', 'True/MachineBusy', {}, { objection, ledger: undefined }],
+  ['Reconciling', 'False/MachineBusy', {}, { objection, ledger: undefined, final: true }],
+  ['Stalled', 'False/AwaitingDecision', up],
+  ['Stalled', 'True/QuotaExceeded', failed],
+  ['Stalled', 'True/MachineBusy', {}, { objection, ledger: undefined, final: true }],
+])('%s is %s', (type, expected, change, more = {}) => {
+  const found = showFailover({
+    ...{ objection: undefined, final: false, deletion: undefined, adopted: false },
+    ledger: failoverEntry({ acceptedAt: at, ...change }),
+    ...more,
+  }).conditions.find((one) => one.type === type);
+  expect(`${found?.status}/${found?.reason}`).toBe(expected);
 });

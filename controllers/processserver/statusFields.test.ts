@@ -86,3 +86,51 @@ test('what a replica tells at length is cut to what the API takes', () => {
   expect(shown?.endpoints).toHaveLength(32);
   expect(shown?.endpoints?.[0]).toHaveLength(262);
 });
+
+const one = { name: 'ps-0', registered: true, reported };
+const sound: Partial<ProcessServerStatusInput> = { replicas: [one] };
+const unread = {
+  vaultReadable: false,
+  replicas: [{ ...one, registered: false, reported: undefined }],
+};
+const objection = { reason: 'NameTaken', message: 'm' };
+const trouble = { reason: 'AssignmentsContended', message: 'm' };
+
+test.each<[string, string, Partial<ProcessServerStatusInput>]>([
+  ['Accepted', 'True/Accepted', sound],
+  ['Accepted', 'False/NameTaken', { acceptance: objection }],
+  ['Enrolled', 'True/CertificateIssued', sound],
+  ['Enrolled', 'False/Pending', {}],
+  ['Enrolled', 'Unknown/VaultNotReady', unread],
+  ['HeartbeatCurrent', 'True/HeartbeatSeen', sound],
+  ['HeartbeatCurrent', 'False/NeverSeen', {}],
+  ['HeartbeatCurrent', 'False/HeartbeatMissing', { ...sound, vaultNowMs: now + 100_000 }],
+  ['HeartbeatCurrent', 'Unknown/VaultNotReady', unread],
+  ['CacheHasRoom', 'True/CacheFree', sound],
+  [
+    'CacheHasRoom',
+    'False/CacheNearlyFull',
+    { replicas: [{ ...one, reported: { ...reported, cache: { totalBytes: 100, freeBytes: 9 } } }] },
+  ],
+  ['CacheHasRoom', 'Unknown/NeverSeen', unread],
+  ['AssignmentsCurrent', 'True/AssignmentsWritten', sound],
+  ['AssignmentsCurrent', 'False/AssignmentsContended', { assignmentsTrouble: trouble }],
+  [
+    'AssignmentsCurrent',
+    'False/RemovalNotConfirmed',
+    { pendingRemoval: { token: 't', machines: ['default/web'] } },
+  ],
+  ['AssignmentsCurrent', 'Unknown/Pending', { assignments: undefined }],
+  ['Ready', 'True/Succeeded', sound],
+  ['Ready', 'False/Pending', {}],
+  ['Reconciling', 'False/Succeeded', sound],
+  ['Reconciling', 'True/Pending', {}],
+  ['Stalled', 'False/Succeeded', sound],
+  ['Stalled', 'False/Progressing', {}],
+  ['Stalled', 'True/NameTaken', { ...sound, acceptance: objection }],
+])('%s is %s', (type, expected, change) => {
+  const found = showProcessServer({ ...input, ...change }).conditions.find(
+    (condition) => condition.type === type,
+  );
+  expect(`${found?.status}/${found?.reason}`).toBe(expected);
+});

@@ -1,84 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import type { ProtectedVMStatus } from '../../crds/index.ts';
-import type { CatalogDocument } from '../../vault/documents/catalog.ts';
-import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
+import {
+  catalogEntry as catalog,
+  GIB,
+  machineStatus as machine,
+  now,
+  replicating,
+} from '../../test/fixtures/statusInput.ts';
 import { fieldsOf } from './fields.ts';
 import { show } from './status.ts';
 import type { StatusInput } from './statusInput.ts';
 
-const now = Date.UTC(2026, 0, 1);
+const input = replicating;
 const ago = (seconds: number) => new Date(now - seconds * 1000).toISOString();
-const GIB = 2 ** 30;
-
-const machine: MachineStatus = {
-  machineId: 'b'.repeat(32),
-  writerEpoch: 1,
-  agent: {
-    connected: true,
-    lastSeenMs: now - 2_000,
-    version: '1.2.3',
-    hostname: 'web.shop.example',
-    kernel: '6.1.0-30-cloud-amd64',
-  },
-  disks: [
-    { index: 0, sizeBytes: GIB },
-    { index: 1, sizeBytes: GIB, error: 'the device is gone' },
-  ],
-  positions: { capturedLsn: 50n, journaledLsn: 40n, uploadedLsn: 30n },
-  barriers: {
-    count: 7,
-    voided: 2,
-    lastFreezeMs: 12.4,
-    maxFreezeMs: 40.6,
-    lastVoid: 'HookFailed: 10-flush ended with 1',
-  },
-  backlog: { agentBytes: 4_096, cacheBytes: 8_192 },
-  resyncToken: '2026-01-01',
-  errors: [],
-};
-const catalog: CatalogDocument = {
-  machineId: machine.machineId,
-  name: 'web',
-  namespace: 'default',
-  createdAt: now,
-  writerEpoch: 1,
-  processServer: 'ps',
-  disks: [
-    { index: 0, name: 'system', device: '/dev/sda', sizeBytes: GIB },
-    { index: 1, name: 'data', device: '/dev/sdb', sizeBytes: 2 * GIB },
-  ],
-  dataKey: [],
-  activeSide: 'Source',
-  policy: { name: 'policy', retentionSeconds: 86_400 },
-  target: {},
-};
-const crash = { name: '30', lsn: 30n, timeMs: now - 30_000, consistency: 'Crash' as const };
-const app = { name: '10', lsn: 10n, timeMs: now - 3_600_000, consistency: 'App' as const };
-const applied = {
-  machineId: machine.machineId,
-  appliedLsn: 28n,
-  recoveryPointLsn: 20n,
-  behindBytes: 12_288,
-  bytesPerSecond: 1,
-};
-const input: StatusInput = {
-  vaultNowMs: now,
-  acceptance: undefined,
-  deletion: undefined,
-  paused: false,
-  rpoThresholdSeconds: 900,
-  rpoThresholdText: '15m',
-  catalog,
-  vaultReadable: true,
-  enrolled: true,
-  offeredDisks: [{ device: '/dev/sda', sizeBytes: GIB, description: 'gpt' }],
-  processServer: { name: 'ps', heartbeatMs: now - 1_000, clockOffsetMs: 0 },
-  machine,
-  applied,
-  points: { count: 9, oldest: app, recent: [crash, app], newestCrash: crash, newestApp: app },
-  target: { objection: undefined },
-  before: undefined,
-};
 
 function shown(change: Partial<StatusInput> = {}) {
   return fieldsOf({ ...input, ...change }, now - 30_000);

@@ -38,3 +38,37 @@ test('a recovery key that does not open the vault any more has no time', () => {
   const recoveryKey = { verified: false as const, reason: 'NeverChecked' as const, message: 'm' };
   expect(showVault({ ...input, recoveryKey }).status).not.toHaveProperty('recoveryKeyVerifiedAt');
 });
+
+const unreachable = {
+  trouble: { reason: 'VaultUnreachable', message: 'm' },
+  recoveryKey: undefined,
+};
+const standby = { reason: 'HeldByOther', message: 'm' };
+const unproven = { verified: false as const, reason: 'NeverChecked' as const, message: 'm' };
+
+test.each<[string, string, Partial<VaultStatusInput>]>([
+  ['Reachable', 'True/VaultReachable', {}],
+  ['Reachable', 'False/VaultUnreachable', unreachable],
+  ['Reachable', 'Unknown/Pending', { vault: undefined }],
+  ['InControl', 'True/HoldsControl', {}],
+  ['InControl', 'False/HeldByOther', { standby }],
+  ['InControl', 'Unknown/Pending', { vault: undefined }],
+  ['RecoveryKeyVerified', 'True/RecoveryKeyProven', {}],
+  ['RecoveryKeyVerified', 'False/RecoveryKeyNotProven', { recoveryKey: unproven }],
+  ['RecoveryKeyVerified', 'Unknown/Pending', unreachable],
+  ['Ready', 'True/Succeeded', {}],
+  ['Ready', 'False/VaultUnreachable', unreachable],
+  ['Ready', 'False/RecipientsDiffer', { recipientsDiffer: true }],
+  ['Reconciling', 'False/Succeeded', {}],
+  ['Reconciling', 'True/VaultUnreachable', unreachable],
+  ['Stalled', 'False/Succeeded', {}],
+  ['Stalled', 'False/Retrying', unreachable],
+  [
+    'Stalled',
+    'True/CredentialsRefused',
+    { trouble: { reason: 'CredentialsRefused', message: 'm' } },
+  ],
+])('%s is %s', (type, expected, change) => {
+  const found = showVault({ ...input, ...change }).conditions.find((one) => one.type === type);
+  expect(`${found?.status}/${found?.reason}`).toBe(expected);
+});
