@@ -43,7 +43,7 @@ export const ConditionType = {
   HeartbeatCurrent: 'HeartbeatCurrent',
   /** ProcessServer: no replica's cache is nearly full. */
   CacheHasRoom: 'CacheHasRoom',
-  /** ProcessServer: the signed list of machines in the vault is the one that the cluster asks for. */
+  /** ProcessServer: the signed list of machines in the vault is the one that the cluster asks for, and the replicas take it. */
   AssignmentsCurrent: 'AssignmentsCurrent',
 
   /** Failover: the machine is up in Azure, and its health check has passed. */

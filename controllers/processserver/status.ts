@@ -1,7 +1,7 @@
 /** Everything that a ProcessServer shows. Pure. */
 import { ConditionType, type ProcessServerStatus, Reason } from '../../crds/index.ts';
 import type { ProcessServerStatus as ReportedStatus } from '../../vault/documents/processServerStatus.ts';
-import { type Decided, fails, holds, type Objection, unknown } from '../decisions.ts';
+import { type Decided, fails, fromCode, holds, type Objection, unknown } from '../decisions.ts';
 import { allDone, beingDeleted, notStalled, passesByItself } from '../summary.ts';
 import { HEARTBEAT_LIMIT_MS, significantOffset } from '../vaultTime.ts';
 
@@ -143,6 +143,13 @@ function assignmentsCurrent(input: ProcessServerStatusInput): Decided {
       message: `${input.pendingRemoval.machines.length} machines would be taken from this process server at once. They stay until spec.confirmRemoval is ${input.pendingRemoval.token}.`,
     });
   if (input.assignmentsTrouble !== undefined) return fails(type, input.assignmentsTrouble);
+  const refusing = input.replicas.find(({ reported }) => (reported?.errors ?? []).length > 0);
+  const [refusal] = refusing?.reported?.errors ?? [];
+  if (refusal !== undefined)
+    return fails(type, {
+      reason: fromCode(refusal.code),
+      message: `Process server ${refusing?.name} does not take its list of machines: ${refusal.message}`,
+    });
   return input.assignments === undefined
     ? unknown(type, { reason: Reason.Pending, message: 'Nothing has been written yet.' })
     : holds(

@@ -120,6 +120,21 @@ test.each<[string, string, Partial<ProcessServerStatusInput>]>([
     'False/RemovalNotConfirmed',
     { pendingRemoval: { token: 't', machines: ['default/web'] } },
   ],
+  [
+    'AssignmentsCurrent',
+    'False/SignerUnknown',
+    {
+      replicas: [
+        {
+          ...one,
+          reported: {
+            ...reported,
+            errors: [{ code: 'SignerUnknown', message: 'no such controller', sinceMs: now }],
+          },
+        },
+      ],
+    },
+  ],
   ['AssignmentsCurrent', 'Unknown/Pending', { assignments: undefined }],
   ['Ready', 'True/Succeeded', sound],
   ['Ready', 'False/Pending', {}],

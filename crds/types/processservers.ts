@@ -118,7 +118,7 @@ export interface ProcessServerStatus {
    */
   observedGeneration?: number;
   /**
-   * Accepted, Ready, Reconciling, Stalled, Enrolled (each replica has its certificate), HeartbeatCurrent (each replica has written its status of late), CacheHasRoom, AssignmentsCurrent (the list of machines in the vault is the one that the cluster asks for).
+   * Accepted, Ready, Reconciling, Stalled, Enrolled (each replica has its certificate), HeartbeatCurrent (each replica has written its status of late), CacheHasRoom, AssignmentsCurrent (the list of machines in the vault is the one that the cluster asks for, and every replica takes it).
    */
   conditions?: Condition[];
   /**
