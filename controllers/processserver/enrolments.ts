@@ -16,6 +16,7 @@ import type { ControlledVault } from '../openvaults/openVaults.ts';
 import { conditionOf } from '../runtime/conditions.ts';
 import type { Happening } from '../runtime/eventRecorder.ts';
 import { secretText } from '../secrets.ts';
+import { passesByItself } from '../summary.ts';
 import { hostsOf, type Replica } from './objects.ts';
 
 /** A passphrase takes 0.1 s of CPU to check, on purpose; more than these wait for the next visit. */
@@ -118,7 +119,7 @@ async function admitAgent(
     'outcome' in proven ? proven : refuseMachine({ request, machine, server: context.server });
   const machineId = machine?.status?.machineId;
   if ('outcome' in proven || refusal !== undefined || machineId === undefined) {
-    const no = refusal ?? notAccepted(request.name, undefined);
+    const no = refusal ?? notReady(request.name, undefined);
     await answer(vault, id, no);
     return { what, refusal: no };
   }
@@ -153,7 +154,8 @@ function proveAgent(options: {
       );
 }
 
-function refuseMachine(options: {
+/** Why an agent gets no certificate for a machine; undefined when it does. */
+export function refuseMachine(options: {
   request: EnrolmentRequest;
   machine: ProtectedVM | undefined;
   server: ProcessServer;
@@ -171,15 +173,21 @@ function refuseMachine(options: {
       `ProtectedVM ${request.name} belongs to process server ${machine.spec.processServerRef.name}, not ${name}. Enrol there, or correct spec.processServerRef.`,
     );
   const accepted = conditionOf(machine, 'Accepted');
+  if (accepted?.status === 'False' && !passesByItself(accepted))
+    return refused(
+      'MachineNotAccepted',
+      `ProtectedVM ${request.name} is not accepted: ${accepted.message} Enrol again once it is.`,
+    );
   return accepted?.status === 'True' && machine.status?.machineId !== undefined
     ? undefined
-    : notAccepted(request.name, accepted?.message);
+    : notReady(request.name, accepted?.message);
 }
 
-function notAccepted(name: string, why: string | undefined): Refusal {
+/** Nobody has to correct anything: the agent asks again by itself. */
+function notReady(name: string, why: string | undefined): Refusal {
   return refused(
-    'MachineNotAccepted',
-    `ProtectedVM ${name} is not accepted${why === undefined ? ' yet' : `: ${why}`} Enrol again once it is.`,
+    'NotReady',
+    `ProtectedVM ${name} is not accepted yet${why === undefined ? '.' : `: ${why}`}`,
   );
 }
 
