@@ -54,8 +54,8 @@ export class CapturedDisk {
     return this.#zeroed;
   }
 
-  /** Of passes: how fast this disk normally is, is remembered from one to the next. */
-  passThrottle(clock: Clock): ReadThrottle {
+  /** Of passes and the scrub: how fast this disk normally is, is remembered from one to the next. */
+  throttle(clock: Clock): ReadThrottle {
     this.#throttle ??= new ReadThrottle(clock);
     return this.#throttle;
   }

@@ -46,7 +46,7 @@ async function passOverDisk(
   sender: BatchSender,
   { clock }: PassDeps,
 ): Promise<void> {
-  const throttle = disk.passThrottle(clock);
+  const throttle = disk.throttle(clock);
   const buffers = [bufferFor(disk), bufferFor(disk)];
   const runs = dirtyRuns(disk);
   let turn = 0;

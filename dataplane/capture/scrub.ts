@@ -23,7 +23,6 @@ import { leafHash } from './batch.ts';
 import type { CapturedDisk } from './disk.ts';
 import { RUN_LEAVES } from './pass.ts';
 import type { RecordSink } from './sink.ts';
-import { ReadThrottle } from './throttle.ts';
 import type { Tracking } from './tracking.ts';
 
 /** Read at once, and all that is held in memory. */
@@ -84,7 +83,6 @@ export class Scrub {
   readonly #disks: readonly CapturedDisk[];
   readonly #clock: Clock;
   readonly #log: Logger;
-  readonly #throttles = new Map<CapturedDisk, ReadThrottle>();
   #progress: ScrubProgress;
   #buffer: Uint8Array | undefined;
   /** Leaves of the group at hand that differed when it was looked at last. */
@@ -149,24 +147,14 @@ export class Scrub {
     this.#buffer ??= disk.device.alignedBuffer(SCRUB_GROUP_BYTES);
     const bytes = this.#buffer.subarray(0, leafCount * LEAF_SIZE);
     try {
-      const { pauseMs } = await this.#throttleOf(disk).measure(() =>
-        disk.readLeaves(bytes, firstLeaf),
-      );
+      const throttle = disk.throttle(this.#clock);
+      const { pauseMs } = await throttle.measure(() => disk.readLeaves(bytes, firstLeaf));
       return { bytes, pauseMs };
     } catch (error) {
       if (!(error instanceof BlockDeviceError && error.code === 'DiskReadFailed')) throw error;
       this.#log.warn({ code: error.code, error }, 'The scrub passes over what it can not read');
       return undefined;
     }
-  }
-
-  #throttleOf(disk: CapturedDisk): ReadThrottle {
-    let throttle = this.#throttles.get(disk);
-    if (throttle === undefined) {
-      throttle = new ReadThrottle(this.#clock);
-      this.#throttles.set(disk, throttle);
-    }
-    return throttle;
   }
 
   /** undefined: something else was due before the answer came. */

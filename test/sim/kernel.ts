@@ -48,6 +48,8 @@ export class Kernel {
   /** Longest that a write was held back, ms. */
   longestStallMs = 0;
   freezeFailRate = 0;
+  /** Writes came, or may have come, that no event tells of. */
+  hidWrites = false;
 
   constructor(options: {
     time: SimTime;
@@ -89,12 +91,15 @@ export class Kernel {
   /** An event that the kernel forgets without a word. Returns whether there was one. */
   dropEvent(): boolean {
     const buffer = this.#instance?.buffers.find((events) => events.length > 0);
-    return buffer?.shift() !== undefined;
+    const isHidden = buffer?.shift() !== undefined;
+    this.hidWrites ||= isHidden;
+    return isHidden;
   }
 
   turnTracingOff(): boolean {
     if (this.#instance === undefined) return false;
     this.#instance.on = false;
+    this.hidWrites = true;
     return true;
   }
 

@@ -6,8 +6,9 @@ import { QuietLog } from '../../dataplane/agent/quietLog.ts';
 import { Replication } from '../../dataplane/agent/replication.ts';
 import { AgentStateStore } from '../../dataplane/agent/state.ts';
 import type { BarrierLimits } from '../../dataplane/capture/barrier.ts';
+import { WrittenUnseenError } from '../../dataplane/capture/scrub.ts';
 import { errorCode, errorMessage } from '../../platform/errors.ts';
-import type { HookRunner, SourceMachine } from '../../platform/ports.ts';
+import type { HookRunner, Logger, SourceMachine } from '../../platform/ports.ts';
 import { machineIdentity } from '../../vault/identity.ts';
 import type { Chance } from './chance.ts';
 import { SimDisk } from './disk.ts';
@@ -19,6 +20,8 @@ import { HostClock } from './time.ts';
 import { Workload } from './workload.ts';
 
 const RESTART_MS = 3_000;
+/** All day long, for these days are short. */
+const SCRUB_PASS_MS = 3_000;
 export const LIMITS: BarrierLimits = { deadlineMs: 2_000, finalDeadlineMs: 300_000 };
 
 export class Machine {
@@ -175,7 +178,7 @@ export class Machine {
 
   async #runAgent(life: Life, signal: AbortSignal): Promise<void> {
     const clock = this.clock.for(life);
-    const log = this.#site.logger(this.name);
+    const log = this.#watched(this.#site.logger(this.name));
     const quietLog = new QuietLog(log);
     const identities = new IdentityStore(this.stateDisk.for(life));
     const random = this.#chance.fork();
@@ -192,6 +195,7 @@ export class Machine {
       identities,
       quietLog,
       limits: LIMITS,
+      scrubPassMs: SCRUB_PASS_MS,
     });
     const deps: AgentDeps = {
       connect: (endpoint) =>
@@ -217,6 +221,19 @@ export class Machine {
     } finally {
       await replication.stop();
     }
+  }
+
+  /** What the scrub calls lost, the kernel hid; or it is a false alarm. */
+  #watched(log: Logger): Logger {
+    return {
+      ...log,
+      error: (fields, message) => {
+        const { error } = fields as { error?: unknown };
+        if (error instanceof WrittenUnseenError && !this.kernel.hidWrites)
+          this.#site.oracle.breach('6', `${this.name} was told a lie: ${error.message}`);
+        log.error(fields, message);
+      },
+    };
   }
 
   #device(path: string): SourceDisk {

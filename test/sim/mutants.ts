@@ -256,6 +256,13 @@ export const mutants: readonly Mutant[] = [
     breaks: '1',
   },
   {
+    name: 'call-a-dirty-leaf-lost',
+    file: 'dataplane/capture/dirt.ts',
+    find: '    return [this.dirty, this.#onItsWay, this.#sent, this.#sentBefore].every(',
+    replace: '    return [this.#onItsWay, this.#sent, this.#sentBefore].every(',
+    breaks: '6',
+  },
+  {
     name: 'skip-pending-leaves-in-a-resync',
     file: 'dataplane/capture/resync.ts',
     find: '        this.#disk.dirt.markSent(leaf, mask);\n        continue;',
