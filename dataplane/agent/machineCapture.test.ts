@@ -101,4 +101,18 @@ describe('an agent that follows a killed one', () => {
     disk?.setZeroed([]);
     expect([...(disk?.dirt.dirty.leaves() ?? [])].map(([leaf]) => leaf)).toEqual([4, 5]);
   });
+
+  test('still knows a RAID’s own record from what somebody wrote', async () => {
+    const { clock, device, capture } = world();
+    const former = capture(new FakeTracer([device]));
+    former.configure(specs);
+    await passing(clock, former.open());
+    former.disks[0]?.setRaidRecords([{ offset: 0, length: LEAF_SIZE }]);
+    const saved = former.save();
+    device.write(4096, 512, 1);
+    const next = capture(new AdoptedTracer([device]));
+    expect(await next.resume(saved, specs)).toBe(true);
+    expect(next.tracking?.dirtyBytes).toBe(4096);
+    expect(next.tracking?.foreignDirtyBytes).toBe(0);
+  });
 });

@@ -158,6 +158,7 @@ export class MachineCapture {
       identity: disk.identity,
       account: disk.account.save(),
       zeroed: [...disk.zeroed],
+      raidRecords: [...disk.raidRecords],
       ...disk.dirt.serialise(),
     }));
   }
@@ -206,6 +207,7 @@ export class MachineCapture {
               : {
                   account: { low: undefined, high: undefined, ...before.account },
                   zeroed: before.zeroed ?? [],
+                  raidRecords: before.raidRecords ?? [],
                 }),
           }),
         );

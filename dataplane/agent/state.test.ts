@@ -17,6 +17,7 @@ const state: SavedState = {
       account: { traced: 99, low: -5 },
       mark: 11n,
       zeroed: [{ offset: 4096, length: 65536 }],
+      raidRecords: [{ offset: 0, length: 1 << 20 }],
       dirty: new Uint8Array([1, 2, 3]),
       sent: new Uint8Array([]),
       sentBefore: new Uint8Array([4]),

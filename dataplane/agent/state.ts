@@ -48,6 +48,8 @@ const savedDiskSchema = z.object({
   mark: decimal,
   /** Swap bodies, whose canonical content is zero. Absent from an older agent's state: none are known. */
   zeroed: z.array(z.object({ offset: size, length: size })).optional(),
+  /** Where software RAIDs keep their own records: nobody thawed a held machine whose kernel writes there. Likewise. */
+  raidRecords: z.array(z.object({ offset: size, length: size })).optional(),
   bitmapBytes: z.tuple([size, size, size]),
 });
 

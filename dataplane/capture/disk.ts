@@ -23,8 +23,8 @@ export class CapturedDisk {
   readonly dirt: Dirt;
   readonly account: SectorAccount;
   /** Swap bodies, in order. */
-  #zeroed: readonly ByteRange[] = [];
-  #raidRecords: readonly ByteRange[] = [];
+  #zeroed: readonly ByteRange[];
+  #raidRecords: readonly ByteRange[];
   #throttle: ReadThrottle | undefined;
 
   constructor(options: {
@@ -32,14 +32,16 @@ export class CapturedDisk {
     device: BlockDevice;
     identity: BlockDeviceIdentity;
     account?: SavedAccount;
-    /** As `zeroed` was when the former agent of these disks saved it. */
+    /** As they were when the former agent of these disks saved it. */
     zeroed?: readonly ByteRange[];
+    raidRecords?: readonly ByteRange[];
   }) {
     this.index = options.index;
     this.device = options.device;
     this.identity = options.identity;
     this.dirt = new Dirt(options.identity);
     this.#zeroed = options.zeroed ?? [];
+    this.#raidRecords = options.raidRecords ?? [];
     this.account = new SectorAccount({
       name: options.device.path,
       ...(options.account === undefined ? {} : { saved: options.account }),
@@ -75,6 +77,10 @@ export class CapturedDisk {
   }
 
   /** Where the kernel keeps a software RAID's own records. */
+  get raidRecords(): readonly ByteRange[] {
+    return this.#raidRecords;
+  }
+
   setRaidRecords(ranges: readonly ByteRange[]): void {
     this.#raidRecords = ranges;
   }
