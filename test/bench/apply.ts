@@ -36,8 +36,9 @@ interface ApplyRound {
   bareSeconds: number;
 }
 
-export const apply: Benchmark = async ({ rounds, tell, mib = 256 }) => {
+export const apply: Benchmark = async ({ rounds, tell, cleanup, mib = 256 }) => {
   const azurite = await startAzurite();
+  const end = cleanup.add(() => azurite.stop());
   try {
     const done: ApplyRound[] = [];
     for (let index = 0; index < rounds; index += 1)
@@ -62,7 +63,7 @@ export const apply: Benchmark = async ({ rounds, tell, mib = 256 }) => {
       }),
     };
   } finally {
-    await azurite.stop();
+    await end();
   }
 };
 

@@ -7,6 +7,26 @@ export interface BenchOptions {
   /** CPU profiles of the processes under test go there, where a benchmark has such. */
   profileDirectory?: string;
   tell: (line: string) => void;
+  cleanup: Cleanup;
+}
+
+/** Devices, servers and processes of a benchmark: removed when it is done with them, or when it is interrupted. */
+export class Cleanup {
+  readonly #left = new Set<() => Promise<void>>();
+
+  /** Returns what to call when done; it runs once. */
+  add(remove: () => Promise<void>): () => Promise<void> {
+    const once = async () => {
+      if (this.#left.delete(once)) await remove();
+    };
+    this.#left.add(once);
+    return once;
+  }
+
+  /** Removes what is left, last made first. */
+  async all(): Promise<void> {
+    for (const remove of [...this.#left].reverse()) await remove();
+  }
 }
 
 export interface Figure {

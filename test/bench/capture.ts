@@ -34,10 +34,14 @@ interface CaptureRound {
   cpuSecondsPerEvents: number;
 }
 
-export const capture: Benchmark = async ({ rounds, tell, mib = 1024 }) => {
+export const capture: Benchmark = async ({ rounds, tell, cleanup, mib = 1024 }) => {
   requireRoot();
   const machine = new LoopMachine();
   const rig = new Rig(machine);
+  const end = cleanup.add(async () => {
+    await rig.close();
+    await machine.cleanUp();
+  });
   try {
     const { device } = machine.disk('source', mib * MIB);
     await rig.open([device]);
@@ -66,8 +70,7 @@ export const capture: Benchmark = async ({ rounds, tell, mib = 1024 }) => {
       ],
     };
   } finally {
-    await rig.close();
-    await machine.cleanUp();
+    await end();
   }
 };
 

@@ -34,9 +34,10 @@ const PEAK_MIB_MAX = 400;
 
 export const initial: Benchmark = async (options) => {
   requireRoot();
-  const { rounds, tell } = options;
+  const { rounds, tell, cleanup } = options;
   const mib = options.mib ?? 1024;
   const azurite = await startAzurite();
+  const end = cleanup.add(() => azurite.stop());
   try {
     const done: InitialRound[] = [];
     for (let index = 0; index < rounds; index += 1) {
@@ -59,15 +60,16 @@ export const initial: Benchmark = async (options) => {
       ],
     };
   } finally {
-    await azurite.stop();
+    await end();
   }
 };
 
 async function runRound(
   options: BenchOptions & { mib: number; azurite: Azurite; index: number },
 ): Promise<InitialRound> {
-  const { azurite, index } = options;
+  const { azurite, index, cleanup } = options;
   const site = await Site.create({ azurite, container: `round-${index}` });
+  const end = cleanup.add(() => site.end());
   try {
     const disk = site.disk('source', options.mib * MIB);
     fillWithNoise(disk);
@@ -80,7 +82,7 @@ async function runRound(
     const farshore = await settled(whole);
     return { first: 'farshore', azuriteSeconds: await settled(bare), ...farshore };
   } finally {
-    await site.end();
+    await end();
   }
 }
 

@@ -7,9 +7,17 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { apply } from './apply.ts';
-import { type Benchmark, type BenchOptions, type BenchResult, isGood } from './benchmark.ts';
+import {
+  type Benchmark,
+  type BenchOptions,
+  type BenchResult,
+  Cleanup,
+  isGood,
+} from './benchmark.ts';
 import { capture } from './capture.ts';
 import { initial } from './initial.ts';
+
+const EXIT_INTERRUPTED = 130;
 
 const benchmarks: Record<string, Benchmark> = { apply, capture, initial };
 
@@ -35,7 +43,11 @@ if (benchmark === undefined || positionals.length !== 1) {
 
 async function run(chosen: Benchmark): Promise<void> {
   if (values.profile !== undefined) await mkdir(values.profile, { recursive: true });
+  const cleanup = new Cleanup();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => void cleanup.all().finally(() => process.exit(EXIT_INTERRUPTED)));
   const options: BenchOptions = {
+    cleanup,
     rounds: wholeNumber('rounds', values.rounds),
     tell: (line) => process.stdout.write(`${line}\n`),
     ...(values.mib === undefined ? {} : { mib: wholeNumber('mib', values.mib) }),

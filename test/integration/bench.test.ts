@@ -1,12 +1,13 @@
 import { expect, test } from 'vitest';
 import { apply } from '../bench/apply.ts';
-import type { Benchmark } from '../bench/benchmark.ts';
+import { type Benchmark, Cleanup } from '../bench/benchmark.ts';
 import { capture } from '../bench/capture.ts';
 import { initial } from '../bench/initial.ts';
 
 async function measured(benchmark: Benchmark, mib: number) {
   const lines: string[] = [];
-  const result = await benchmark({ mib, rounds: 2, tell: (line) => lines.push(line) });
+  const cleanup = new Cleanup();
+  const result = await benchmark({ mib, rounds: 2, cleanup, tell: (line) => lines.push(line) });
   expect(lines.length).toBeGreaterThanOrEqual(2);
   for (const { label, value } of result.figures) expect(value, label).toBeGreaterThan(0);
   return result;
