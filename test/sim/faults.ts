@@ -22,6 +22,7 @@ export interface FaultTargets {
 
 export class Faults {
   readonly #site: Site;
+  readonly #filled = new Set<Server>();
   readonly #chance: Chance;
   readonly #targets: FaultTargets;
   readonly #vaultFaultRate: number;
@@ -220,11 +221,15 @@ export class Faults {
 
   /** Somebody else fills the volume's pool. */
   #fill(server: Server): void {
+    // Two at once would each put back what they found, and the later one finds a full disk.
+    if (this.#filled.has(server)) return;
+    this.#filled.add(server);
     const { cacheDisk } = server;
     const before = cacheDisk.capacityBytes;
     cacheDisk.capacityBytes = cacheDisk.usedBytes + this.#chance.whole(0, 400) * 1024;
     this.#site.time.after(this.#chance.about(10_000), 'there is space again', () => {
       cacheDisk.capacityBytes = before;
+      this.#filled.delete(server);
     });
   }
 
