@@ -20,7 +20,7 @@ try {
   ] as const)
     add(staticCheck(name, command));
   // `npm run sim` runs any number.
-  process.env.FARSHORE_SIM_SEEDS ??= '40';
+  process.env.FARSHORE_SIM_SEEDS ??= '200';
   add(await vitest('unit', 'live'));
   process.env.KUBEBUILDER_ASSETS = await ensureKubernetes({ say: (line) => console.log(line) });
   // Both mostly wait, for servers, boots and barriers: side by side they take little longer than the longer one.

@@ -41,6 +41,8 @@ export const vaultLayout = {
     `points/${machineId}/${String(lsn).padStart(LSN_DIGITS, '0')}.json`,
   pointPin: (machineId: string, lsn: Lsn) =>
     `points/${machineId}/${String(lsn).padStart(LSN_DIGITS, '0')}.pin`,
+  pointRetired: (machineId: string, lsn: Lsn) =>
+    `points/${machineId}/${String(lsn).padStart(LSN_DIGITS, '0')}.retired`,
   pointsPrefix: (machineId: string) => `points/${machineId}/`,
   /** Copies made for a failover: what managed disks are imported from. */
   failoverDisk: (failover: string, machineId: string, disk: string) =>

@@ -4,6 +4,7 @@ import { decodeDocument, VaultDocumentError } from '../../vault/documents/codec.
 import type { Lsn } from '../../vault/documents/fields.ts';
 import { type PointDocument, pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
+import { listPoints } from '../../vault/pointIndex.ts';
 
 export interface PointSummary {
   /** What a Failover's recoveryPoint.name names: the LSN. */
@@ -26,11 +27,8 @@ export interface PointsSummary {
 const RECENT = 20;
 /** Documents that can't be read are passed over; more than these are not looked at. */
 const RECENT_LOOKBACK = 60;
-const POINT_KEY = /\/\d{20}\.json$/;
 /** App-consistent points are at least an hour apart, which may be 60 crash-consistent ones back. */
 const APP_LOOKBACK = 240;
-/** 15 days of a point each 15 s is 86,400; the ladder keeps far fewer. */
-const POINTS_MAX = 100_000;
 
 export class PointsReader {
   readonly #objects: ObjectStore;
@@ -46,11 +44,8 @@ export class PointsReader {
    * Rejects with a StoreError.
    */
   async summary(machineId: string, options: { appConsistent: boolean }): Promise<PointsSummary> {
-    const keys: string[] = [];
-    for await (const info of this.#objects.list(vaultLayout.pointsPrefix(machineId))) {
-      if (POINT_KEY.test(info.key)) keys.push(info.key);
-      if (keys.length >= POINTS_MAX) break;
-    }
+    const { lsns } = await listPoints(this.#objects, machineId);
+    const keys = lsns.map((lsn) => vaultLayout.point(machineId, lsn));
     const known = this.#forgetOthers(machineId, keys);
     const recent: PointSummary[] = [];
     let unusable = 0;

@@ -12,7 +12,8 @@ import { type CatalogDocument, catalogDocumentSchema } from '../../vault/documen
 import { decodeDocument, encodeDocument } from '../../vault/documents/codec.ts';
 import { boxContext, generateBoxKey, sealKeyForAll } from '../../vault/keys.ts';
 import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
-import { listPoints, readPoints } from '../journal/points.ts';
+import { listPoints } from '../../vault/pointIndex.ts';
+import { readPoints } from '../journal/points.ts';
 import { Replica } from '../journal/replica.ts';
 import { readReplicaState } from '../journal/replicaFence.ts';
 import { inlineCodec } from '../journal/segmentCodec.ts';

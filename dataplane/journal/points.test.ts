@@ -6,15 +6,15 @@ import { silentLogger } from '../../test/fakes/silentLogger.ts';
 import { encodeDocument } from '../../vault/documents/codec.ts';
 import { type PointDocument, pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
+import { listPoints } from '../../vault/pointIndex.ts';
 import { retirePoints } from './pointRetention.ts';
 import {
-  listPoints,
   lsnOfPointName,
   newestPoint,
   newestPointAtOrBefore,
   newestPointOfConsistency,
+  offeredPoint,
   pointName,
-  readPoint,
 } from './points.ts';
 
 const machineId = 'ab'.repeat(16);
@@ -26,8 +26,10 @@ let deps: {
   logger: typeof silentLogger;
 };
 
+let clock: ManualClock;
+
 beforeEach(() => {
-  const clock = new ManualClock();
+  clock = new ManualClock();
   deps = {
     objects: new MemoryObjectStore({ clock }),
     pages: new MemoryPageBlobStore({ clock }),
@@ -153,19 +155,63 @@ test('retention stops at what is young enough, and at its limit', async () => {
   expect(await left()).toEqual([50n, 60n, 70n, 80n]);
 });
 
-test('a point that is pinned while it is retired comes back whole', async () => {
+const late = { machineId, retentionMs: 500, nowMs: 3000, limit: 9 };
+
+test('a point that is pinned while it is retired stays whole, and is offered again', async () => {
   await makePoints(3);
   const { objects } = deps;
   objects.interleave = async (operation, asked) => {
-    if (operation !== 'remove') return;
+    if (operation !== 'putIfAbsent') return;
     objects.interleave = undefined;
-    expect(asked).toBe(vaultLayout.point(machineId, 10n));
+    expect(asked).toBe(vaultLayout.pointRetired(machineId, 10n));
     await objects.put(vaultLayout.pointPin(machineId, 10n), new Uint8Array());
   };
-  expect(await retirePoints(deps, { machineId, retentionMs: 500, nowMs: 3000, limit: 9 })).toEqual([
-    20n,
-  ]);
-  const kept = await readPoint(objects, { machineId, lsn: 10n });
+  expect(await retirePoints(deps, late)).toEqual([20n]);
+  const kept = await offeredPoint(objects, { machineId, lsn: 10n });
   expect(await deps.pages.info(key, kept?.disks[0]?.replica)).toBeDefined();
+  expect(await left()).toEqual([10n, 30n]);
   expect(await snapshotsLeft()).toBe(4);
+});
+
+test('a point whose removal was begun by somebody who died is ended by the next, unless it is in use by then', async () => {
+  await makePoints(3);
+  const { objects } = deps;
+  await objects.put(vaultLayout.pointRetired(machineId, 10n), new Uint8Array());
+  const pin = vaultLayout.pointPin(machineId, 10n);
+  await objects.put(pin, new Uint8Array());
+  expect(await left()).toEqual([20n, 30n]);
+  await retirePoints(deps, { ...late, retentionMs: 9e6 });
+  expect(await snapshotsLeft()).toBe(6);
+  await objects.remove(pin);
+  await retirePoints(deps, { ...late, retentionMs: 9e6 });
+  expect(await snapshotsLeft()).toBe(4);
+  expect(await objects.head(vaultLayout.point(machineId, 10n))).toBeUndefined();
+});
+
+test('a document that a late write brings back is not offered again, and goes', async () => {
+  await makePoints(3);
+  const { objects } = deps;
+  const document = await objects.get(vaultLayout.point(machineId, 10n));
+  expect(await retirePoints(deps, late)).toEqual([10n, 20n]);
+  await objects.putIfAbsent(vaultLayout.point(machineId, 10n), document?.body ?? new Uint8Array());
+  expect(await left()).toEqual([30n]);
+  expect(await offeredPoint(objects, { machineId, lsn: 10n })).toBeUndefined();
+  expect(await newestPointAtOrBefore(objects, { machineId, timeMs: 1500 })).toBeUndefined();
+  await retirePoints(deps, late);
+  expect(await objects.head(vaultLayout.point(machineId, 10n))).toBeUndefined();
+});
+
+test('the mark of a retired point goes once no write can be late any more, by the vault’s clock', async () => {
+  await makePoints(2);
+  const { objects } = deps;
+  await retirePoints(deps, late);
+  const mark = vaultLayout.pointRetired(machineId, 10n);
+  clock.jumpWallClock(600_000);
+  await retirePoints(deps, late);
+  expect(await objects.head(mark)).toBeDefined();
+  clock.jumpWallClock(1_000);
+  // Something newer shows what time it is there.
+  await objects.put(vaultLayout.pointPin(machineId, 20n), new Uint8Array());
+  await retirePoints(deps, late);
+  expect(await objects.head(mark)).toBeUndefined();
 });

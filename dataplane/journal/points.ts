@@ -8,28 +8,18 @@ import { decodeDocument, VaultDocumentError } from '../../vault/documents/codec.
 import type { Lsn } from '../../vault/documents/fields.ts';
 import { type PointDocument, pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
+import { listPoints } from '../../vault/pointIndex.ts';
 
-const POINT_KEY = /\/(\d{20})\.(json|pin)$/;
-
-/** Which LSNs have a point document and which are pinned, both ascending. */
-export interface PointIndex {
-  lsns: Lsn[];
-  pinned: Set<Lsn>;
+/** The point at an LSN while it is offered. For a point that must stay: pin it first, then ask. Throws like readPoint. */
+export async function offeredPoint(
+  objects: ObjectStore,
+  at: { machineId: string; lsn: Lsn },
+): Promise<PointDocument | undefined> {
+  const mark = await objects.head(vaultLayout.pointRetired(at.machineId, at.lsn));
+  return mark === undefined ? await readPoint(objects, at) : undefined;
 }
 
-/** One listing; no document is read. */
-export async function listPoints(objects: ObjectStore, machineId: string): Promise<PointIndex> {
-  const index: PointIndex = { lsns: [], pinned: new Set() };
-  for await (const { key } of objects.list(vaultLayout.pointsPrefix(machineId))) {
-    const match = POINT_KEY.exec(key);
-    if (match?.[1] === undefined) continue;
-    if (match[2] === 'json') index.lsns.push(BigInt(match[1]));
-    else index.pinned.add(BigInt(match[1]));
-  }
-  return index;
-}
-
-/** The point at an LSN; undefined when there is none. Throws VaultDocumentError when it can't be read. */
+/** The document at an LSN; undefined when there is none. Throws VaultDocumentError when it can't be read. */
 export async function readPoint(
   objects: ObjectStore,
   at: { machineId: string; lsn: Lsn },

@@ -1,12 +1,11 @@
 /** From a journal and a wish to a recovery point: apply what is needed, choose, and hold on to it. */
 import { ChainError } from '../../dataplane/journal/chain.ts';
 import {
-  listPoints,
   lsnOfPointName,
   newestPoint,
   newestPointAtOrBefore,
+  offeredPoint,
   pointName,
-  readPoint,
 } from '../../dataplane/journal/points.ts';
 import { type ApplyResult, type ApplyTarget, Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
@@ -19,6 +18,7 @@ import { VaultDocumentError } from '../../vault/documents/codec.ts';
 import type { FailoverDisk, FailoverDocument } from '../../vault/documents/failover.ts';
 import type { PointDocument } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
+import { listPoints } from '../../vault/pointIndex.ts';
 import type { RecoveryDeps, StepContext, StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { diskName } from '../names.ts';
@@ -118,7 +118,7 @@ export const choosePoint: StepRun = async ({ deps, entry }) => {
     new TextEncoder().encode(document.name),
   );
   // It may have been retired between the look and the pin.
-  const point = await readPoint(deps.objects, { machineId: chosen.machineId, lsn: chosen.lsn });
+  const point = await offeredPoint(deps.objects, { machineId: chosen.machineId, lsn: chosen.lsn });
   if (point === undefined)
     throw new Error(`Recovery point ${pointName(chosen.lsn)} was retired while it was chosen.`);
   const disks: FailoverDisk[] = point.disks.map((disk) => ({
@@ -236,7 +236,7 @@ async function pointByName(
   const lsn = lsnOfPointName(name);
   if (lsn === undefined) return undefined;
   try {
-    return await readPoint(deps.objects, { machineId: document.request.machineId, lsn });
+    return await offeredPoint(deps.objects, { machineId: document.request.machineId, lsn });
   } catch (error) {
     if (!(error instanceof VaultDocumentError)) throw error;
     throw new FailoverFatal(

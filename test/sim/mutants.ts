@@ -322,9 +322,16 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'prune-a-point-in-use',
-    file: 'dataplane/journal/points.ts',
-    find: '    else index.pinned.add(BigInt(match[1]));',
+    file: 'recovery/steps/point.ts',
+    find: '  await deps.objects.putIfAbsent(\n    vaultLayout.pointPin(document.request.machineId, chosen.lsn),\n    new TextEncoder().encode(document.name),\n  );\n',
     replace: '',
+    breaks: '5',
+  },
+  {
+    name: 'retire-without-a-mark',
+    file: 'dataplane/journal/pointRetention.ts',
+    find: '  const mark = await objects.putIfAbsent(key, new Uint8Array());',
+    replace: "  const mark = { outcome: 'exists' as const, etag: key };",
     breaks: '5',
   },
   {

@@ -5,6 +5,7 @@
  */
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import type { FailoverDocument } from '../../vault/documents/failover.ts';
+import { vaultLayout } from '../../vault/layout.ts';
 import type { MemoryCompute } from '../fakes/memoryCompute.ts';
 import { ChainWatch } from './chainWatch.ts';
 import { compareImages } from './images.ts';
@@ -197,6 +198,7 @@ export class Oracle implements Tap, VaultWatch {
     else if (key.startsWith('control/status/processserver-')) this.#statusPut(body);
     else if (key.startsWith('control/status/applier-')) this.#applierStatusPut(body);
     else if (key.startsWith('catalog/')) this.#catalogPut(body);
+    else if (key.startsWith('control/failovers/')) this.#ledgerPut(body);
   }
 
   objectRemoved(key: string): void {
@@ -270,6 +272,16 @@ export class Oracle implements Tap, VaultWatch {
     };
     if (activeSide === 'Azure') this.#inAzure.add(machineId);
     else this.#inAzure.delete(machineId);
+  }
+
+  #ledgerPut(body: Uint8Array): void {
+    const { name, request, outcome, point, steps } = JSON.parse(
+      new TextDecoder().decode(body),
+    ) as FailoverDocument;
+    const copied = steps.some((step) => step.name === 'CopyDisks' && step.state === 'Done');
+    const copies = outcome === 'Running' && point !== undefined && !copied;
+    const lsn = BigInt(point?.lsn ?? 0n);
+    this.#points.copies(name, copies ? vaultLayout.point(request.machineId, lsn) : undefined);
   }
 
   // ---------------------------------------------------------------------------------------------------------- the end

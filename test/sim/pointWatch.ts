@@ -46,6 +46,13 @@ export class PointWatch {
   /** Every point that ever was, by key. */
   readonly #made = new Map<string, Offered>();
   readonly #pins = new Set<string>();
+  /** Keys of the documents that are there now. */
+  readonly #documents = new Set<string>();
+  readonly #retired = new Set<string>();
+  /** Pinned when they were retired: whoever did it must see that and take it back. */
+  readonly #inUse = new Set<string>();
+  /** By failover: the point whose disks it is copying, as its ledger says. */
+  readonly #copied = new Map<string, string>();
 
   constructor(deps: PointWatchDeps) {
     this.#deps = deps;
@@ -71,15 +78,16 @@ export class PointWatch {
       .map(({ lsn }) => lsn);
   }
 
-  /** Undefined for a pin, and for a point that is put back. */
+  /** Undefined for a pin or a mark, and for a point that is put back. */
   put(key: string, body: Uint8Array): { machineId: string; lsn: bigint } | undefined {
-    if (key.endsWith('.pin')) {
-      this.#pins.add(key.replace(/\.pin$/, '.json'));
-      return undefined;
-    }
+    const document = documentOf(key);
+    if (key.endsWith('.pin')) this.#pins.add(document);
+    if (key.endsWith('.retired')) this.#retire(document);
+    if (key !== document) return undefined;
+    this.#documents.add(key);
     const before = this.#made.get(key);
     if (before !== undefined) {
-      this.#offered.set(key, before);
+      if (!this.#retired.has(key)) this.#offered.set(key, before);
       return undefined;
     }
     const point = JSON.parse(new TextDecoder().decode(body)) as PointJson;
@@ -88,28 +96,53 @@ export class PointWatch {
   }
 
   removed(key: string): void {
+    const document = documentOf(key);
+    const made = this.#made.get(document);
     if (key.endsWith('.pin')) {
-      this.#pins.delete(key.replace(/\.pin$/, '.json'));
-      return;
+      this.#pins.delete(document);
+      this.#inUse.delete(document);
+    } else if (key.endsWith('.retired')) {
+      this.#retired.delete(document);
+      this.#inUse.delete(document);
+      if (made !== undefined && this.#documents.has(document)) this.#offered.set(document, made);
+    } else {
+      this.#documents.delete(key);
+      if (this.#offered.delete(key))
+        this.#deps.breach('5', `a point that is offered is removed: ${key}`);
+      if (this.#isInUse(key)) this.#deps.breach('5', `a point in use is removed: ${key}`);
     }
+  }
+
+  /** What a failover copies now; undefined once it has no need of a point any more. */
+  copies(failover: string, key: string | undefined): void {
+    if (key === undefined) this.#copied.delete(failover);
+    else this.#copied.set(failover, key);
+  }
+
+  #isInUse(key: string): boolean {
+    return this.#inUse.has(key) || [...this.#copied.values()].includes(key);
+  }
+
+  #retire(key: string): void {
+    this.#retired.add(key);
+    if (this.#pins.has(key)) this.#inUse.add(key);
     const offered = this.#offered.get(key);
     if (offered === undefined) return;
     if (this.newest(offered.point.machineId) === offered)
-      this.#deps.breach('5', `the newest point is removed: ${key}`);
-    // It may be put back: a recovery pinned it at the same moment.
+      this.#deps.breach('5', `the newest point is retired: ${key}`);
+    // It may be taken back: a recovery pinned it at the same moment.
     this.#offered.delete(key);
     const { machineId, consistency } = offered.point;
     const another = [...this.#offered.values()].some(
       ({ point }) => point.machineId === machineId && point.consistency === 'App',
     );
     if (consistency === 'App' && !another)
-      this.#deps.breach('5', `the last application-consistent point is removed: ${key}`);
-    if (this.#pins.has(key)) this.#deps.breach('5', `a point in use is removed: ${key}`);
+      this.#deps.breach('5', `the last application-consistent point is retired: ${key}`);
   }
 
   snapshotRemoved(blob: string, snapshot: string): void {
     for (const [key, { point }] of this.#made) {
-      if (!this.#offered.has(key) && !this.#pins.has(key)) continue;
+      if (!this.#offered.has(key) && !this.#isInUse(key)) continue;
       const uses = point.disks.some(({ replica, leaves }) =>
         [replica, leaves].some((one) => one.key === blob && one.snapshot === snapshot),
       );
@@ -141,7 +174,7 @@ export class PointWatch {
         if (differs === undefined) {
           const offered = { key, point, lsn, frozenMs: frozen.startedMs, images };
           this.#made.set(key, offered);
-          this.#offered.set(key, offered);
+          if (this.#documents.has(key) && !this.#retired.has(key)) this.#offered.set(key, offered);
           return;
         }
         problem = differs;
@@ -170,4 +203,9 @@ export class PointWatch {
     }
     return undefined;
   }
+}
+
+/** The document that a pin or a mark is about. */
+function documentOf(key: string): string {
+  return key.replace(/\.(pin|retired)$/, '.json');
 }
