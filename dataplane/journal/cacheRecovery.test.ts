@@ -4,6 +4,7 @@ import { JournalWorld, machineId as machine, sda, until } from '../../test/fakes
 import { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
 import { silentLogger } from '../../test/fakes/silentLogger.ts';
 import { SourceAgent } from '../../test/fakes/sourceAgent.ts';
+import type { Cache } from './cache.ts';
 import { LOG_HEADER_SIZE } from './cacheEntry.ts';
 import { CacheLog, logFileName, readEntries } from './cacheLog.ts';
 import { decideRecovery, type LogFileState, recoverLog, recoveryTable } from './cacheRecovery.ts';
@@ -264,15 +265,25 @@ describe('a machine whose cache was damaged', () => {
     await agent.barrier();
     await until(() => world.clock.sleeping > 0);
     const { cacheId } = cache;
-    const { uploadedLsn } = journal.positions();
+    const { uploadedLsn, lastBarrierLsn } = journal.positions();
     await cache.close();
     world.objects.fault = undefined;
-    return { world, agent, cacheId, uploadedLsn };
+    return { world, agent, cacheId, uploadedLsn, lastBarrierLsn };
+  }
+
+  /** Time passes until it is open. */
+  async function opened(world: JournalWorld, cache: Cache) {
+    let settled = false;
+    const opening = cache.openMachine(world.machine()).finally(() => {
+      settled = true;
+    });
+    while (!settled) await world.clock.advance(100);
+    return await opening;
   }
 
   async function expectResync(world: JournalWorld, agent: SourceAgent) {
     const cache = await world.open();
-    const journal = await cache.openMachine(world.machine());
+    const journal = await opened(world, cache);
     expect(journal.resync()).toEqual({ required: true, reason: 'VaultGap' });
     expect(journal.positions().journaledLsn).toBe(journal.positions().uploadedLsn);
     expect(world.logger.lines.some(({ level }) => level === 'error')).toBe(true);
@@ -334,6 +345,25 @@ describe('a machine whose cache was damaged', () => {
         return Object.assign(new Error('i/o error'), { code: 'EIO' });
       };
       await expectResync(world, agent);
+    },
+  );
+
+  test.each(['state.json', '.leaves', '.seg', '.log'])(
+    'in sectors under its %s that can not be read for a moment has all that was acknowledged',
+    async (name) => {
+      const { world, lastBarrierLsn } = await unfinished();
+      const cache = await world.open();
+      let failures = 2;
+      world.disk.fault = (operation, path) => {
+        if (operation !== 'read' || !path.includes(name) || failures === 0) return undefined;
+        failures -= 1;
+        return Object.assign(new Error('i/o error'), { code: 'EIO' });
+      };
+      const journal = await opened(world, cache);
+      expect(failures).toBe(0);
+      expect(journal.resync()).toEqual({ required: false });
+      expect(journal.positions().lastBarrierLsn).toBe(lastBarrierLsn);
+      await cache.close();
     },
   );
 

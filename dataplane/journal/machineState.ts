@@ -79,7 +79,7 @@ function statePath(machineId: string): string {
   return `${machineDirectory(machineId)}/state.json`;
 }
 
-/** `unreadable` when there is something that is no state; it is as good as none, but worth a log line. */
+/** `unreadable` when there is something that is no state; it is as good as none, but worth a log line. Rejects as the disk does. */
 export async function readMachineState(
   disk: Disk,
   machineId: string,
@@ -89,7 +89,7 @@ export async function readMachineState(
     bytes = await readSmallFile(disk, statePath(machineId));
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return 'missing';
-    if (isLost(error) || errorCode(error) === 'CacheUnreadable') return 'unreadable';
+    if (errorCode(error) === 'CacheUnreadable') return 'unreadable';
     throw error;
   }
   try {
@@ -103,7 +103,7 @@ export async function readMachineState(
   }
 }
 
-/** The disk, or the filesystem's own checksum, says that these bytes are gone: trying again gives nothing else. */
+/** The disk, or the filesystem's own checksum, says that these bytes can't be read: for a moment, or for good. */
 export function isLost(error: unknown): boolean {
   return ['EIO', 'EBADMSG', 'EUCLEAN'].includes(errorCode(error));
 }

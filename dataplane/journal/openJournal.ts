@@ -4,6 +4,7 @@
  * segment sealed earlier can join the chain, and takes the leaf tables from the vault.
  */
 import { errorMessage } from '../../platform/errors.ts';
+import type { Clock } from '../../platform/ports.ts';
 import { isStoreError } from '../../platform/storeErrors.ts';
 import { LogDamage, readEntries } from './cacheLog.ts';
 import type { LogRun } from './cacheRecovery.ts';
@@ -29,6 +30,8 @@ import { listSealed, readSealed, removeUnfinished, type SealedSegment } from './
 
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 30_000;
+/** What can't be read is tried again, with twice the pause each time up to this one, before it is taken for lost. */
+const READ_AGAIN_MAX_MS = 2_000;
 
 export interface OpenJournalDeps extends LocalJournalDeps, RebuildDeps {
   segmentBytes: number;
@@ -69,7 +72,12 @@ interface Local {
 }
 
 async function examine(deps: OpenJournalDeps, machineId: string): Promise<Local> {
-  const state = await readMachineState(deps.disk, machineId);
+  const state = await readAgain(deps.clock, () => readMachineState(deps.disk, machineId)).catch(
+    (error: unknown) => {
+      if (isLost(error)) return 'unreadable' as const;
+      throw error;
+    },
+  );
   if (state === 'missing') return { state: undefined, damage: undefined };
   if (state === 'unreadable') return { state: undefined, damage: 'its state file is damaged' };
   if (state.distrusted !== undefined) return { state, damage: state.distrusted };
@@ -130,6 +138,22 @@ async function resume(
   state: MachineState,
 ): Promise<LocalJournal | { damage: string } | undefined> {
   if (state.phase !== 'Ready') return undefined;
+  try {
+    return await readAgain(deps.clock, () => resumeOnce(deps, options, state));
+  } catch (error) {
+    const isDamage = error instanceof LogDamage || error instanceof RecordError || isLost(error);
+    if (!isDamage) throw error;
+    const damage = errorMessage(error);
+    await writeMachineState(deps.disk, { ...state, distrusted: damage });
+    return { damage };
+  }
+}
+
+async function resumeOnce(
+  deps: OpenJournalDeps,
+  options: OpenMachineOptions,
+  state: MachineState,
+): Promise<LocalJournal> {
   const tables = new Map<number, LeafTable>();
   try {
     const waiting = await waitingSegment(deps, state);
@@ -149,12 +173,19 @@ async function resume(
     return journal;
   } catch (error) {
     for (const table of tables.values()) await table.close();
-    const isDamage = error instanceof LogDamage || error instanceof RecordError || isLost(error);
-    if (!isDamage) throw error;
-    const damage = errorMessage(error);
-    await writeMachineState(deps.disk, { ...state, distrusted: damage });
-    return { damage };
+    throw error;
   }
+}
+
+/** A path that fails over, or a bus that is reset, fails for a moment; one error must not cost what was acknowledged. */
+async function readAgain<T>(clock: Clock, read: () => Promise<T>): Promise<T> {
+  for (let pauseMs = RETRY_FIRST_MS; ; pauseMs *= 2)
+    try {
+      return await read();
+    } catch (error) {
+      if (!isLost(error) || pauseMs > READ_AGAIN_MAX_MS) throw error;
+      await clock.sleep(pauseMs);
+    }
 }
 
 async function replayLog(
