@@ -115,7 +115,7 @@ export class ReplicaFence {
 
   /** Replaces the state, keeping machine, fence and holder. Throws ReplicaFenced when somebody else took over. */
   async save(change: Partial<Omit<ReplicaState, 'machineId' | 'fence' | 'holder'>>): Promise<void> {
-    await this.#replace({ ...this.#state, ...change });
+    await this.#change(change);
   }
 
   /** Throws ReplicaFenced when somebody else took over. */
@@ -130,14 +130,15 @@ export class ReplicaFence {
 
   /** Lets others take the replica at once: leases are given back and the state names no holder. */
   async release(): Promise<void> {
-    await this.#replace({ ...this.#state, holder: '' });
+    await this.#change({ holder: '' });
     for (const [key, fence] of this.#fences) await this.#deps.pages.release(key, fence);
     this.#fences.clear();
   }
 
-  async #replace(next: ReplicaState): Promise<void> {
-    const body = encodeDocument(replicaStateSchema, next);
+  async #change(change: Partial<ReplicaState>): Promise<void> {
     for (let attempt = 0; attempt < CONTENTION_TRIES; attempt += 1) {
+      const next = { ...this.#state, ...change };
+      const body = encodeDocument(replicaStateSchema, next);
       const replaced = await this.#tryReplace(body);
       if (replaced !== undefined) {
         this.#state = next;
@@ -145,13 +146,11 @@ export class ReplicaFence {
         return;
       }
       const found = await readState(this.#deps.objects, this.#machineId);
-      if (found?.state.fence !== next.fence) throw this.#fenced(found?.state);
-      // Written by us, for nobody else has this fence: an attempt of ours took effect though its answer was lost.
+      if (found?.state.fence !== this.#state.fence) throw this.#fenced(found?.state);
+      // Written by us, for nobody else has this fence: a change of ours took effect though its answer was lost. What follows builds on it.
       this.#etag = found.etag;
-      if (sameBytes(found.bytes, body)) {
-        this.#state = next;
-        return;
-      }
+      this.#state = found.state;
+      if (sameBytes(found.bytes, body)) return;
     }
     throw this.#fenced(undefined);
   }
