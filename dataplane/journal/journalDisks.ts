@@ -1,8 +1,6 @@
-/** A machine's list of disks and the leaf tables that go with it. */
-import type { Disk } from '../../platform/ports.ts';
+/** A machine's list of disks. */
 import type { ResyncReason } from '../../vault/documents/machineStatus.ts';
-import { LeafTable } from './leafTable.ts';
-import type { JournalDisk } from './machineJournal.ts';
+import { type JournalDisk, JournalError } from './machineJournal.ts';
 import { machineDirectory } from './machineState.ts';
 
 /** The new list; a size of 0 changes nothing known. `reason` says why a resync is due when a disk is new or has another size. */
@@ -21,33 +19,37 @@ export function mergeDisks(
   return { disks, reason };
 }
 
-/** Makes the open tables those of the list: resized, begun with zeros, removed. */
-export async function fitTables(
-  disk: Disk,
-  options: {
-    machineId: string;
-    tables: Map<number, LeafTable>;
-    disks: ReadonlyMap<number, JournalDisk>;
-  },
-): Promise<void> {
-  const { machineId, tables, disks } = options;
-  for (const { index, sizeBytes } of disks.values()) {
-    const table = tables.get(index);
-    if (sizeBytes === 0 || table?.sizeBytes === sizeBytes) continue;
-    if (table !== undefined) await table.resize(sizeBytes);
-    else {
-      const path = tablePath(machineId, index);
-      tables.set(index, await LeafTable.open({ disk, path, sizeBytes, fresh: true }));
-    }
+/** A barrier is of all disks at the sizes that are known. Throws JournalError (DiskUnknown, DiskSizeMismatch). */
+export function checkBarrierDisks(
+  machineId: string,
+  known: ReadonlyMap<number, JournalDisk>,
+  disks: readonly { index: number; sizeBytes: number }[],
+): void {
+  for (const { index, sizeBytes } of disks) {
+    const disk = knownDisk(machineId, known, index);
+    if (disk.sizeBytes !== sizeBytes)
+      throw new JournalError(
+        'DiskSizeMismatch',
+        `The barrier says that disk ${disk.name} has ${sizeBytes} bytes; it is known with ${disk.sizeBytes}. A resync follows a change of size.`,
+      );
   }
-  for (const [index, table] of tables)
-    if (!disks.has(index)) {
-      await table.close();
-      tables.delete(index);
-      await disk.remove(`${tablePath(machineId, index)}.leaves`);
-      await disk.remove(`${tablePath(machineId, index)}.unsettled`);
-    }
-  await disk.syncDirectory(machineDirectory(machineId));
+  if (new Set(disks.map(({ index }) => index)).size !== known.size)
+    throw new JournalError(
+      'DiskUnknown',
+      `The barrier names ${disks.length} disks; machine ${machineId} has ${known.size}.`,
+    );
+}
+
+/** Throws JournalError (DiskUnknown), also while nobody knows its size. */
+export function knownDisk(
+  machineId: string,
+  known: ReadonlyMap<number, JournalDisk>,
+  index: number,
+): JournalDisk {
+  const disk = known.get(index);
+  if (disk === undefined || disk.sizeBytes === 0)
+    throw new JournalError('DiskUnknown', `Machine ${machineId} has no disk ${index}.`);
+  return disk;
 }
 
 /** Without extension. */

@@ -14,10 +14,11 @@ import {
   resyncReasonSchema,
 } from '../../vault/documents/machineStatus.ts';
 import { Backlog, type BacklogEntry } from './backlog.ts';
-import { checkBatch, WHOLE_LEAF } from './batchCheck.ts';
+import { checkBatch } from './batchCheck.ts';
 import { type CacheLog, LogDamage } from './cacheLog.ts';
 import type { LogRun } from './cacheRecovery.ts';
-import { fitTables, mergeDisks } from './journalDisks.ts';
+import { checkBarrierDisks, knownDisk, mergeDisks } from './journalDisks.ts';
+import { JournalTables } from './journalTables.ts';
 import type { LeafTable } from './leafTable.ts';
 import { maxLsn, minLsn } from './lsn.ts';
 import {
@@ -31,13 +32,7 @@ import {
   type RecordBatch,
 } from './machineJournal.ts';
 import { type MachineState, writeMachineState } from './machineState.ts';
-import {
-  type Barrier,
-  encodeControlRecord,
-  HASH_SIZE,
-  type JournalRecord,
-  RecordKind,
-} from './record.ts';
+import { type Barrier, encodeControlRecord, type JournalRecord, RecordKind } from './record.ts';
 import { discardSealed, type SealedSegment } from './sealedFile.ts';
 import type { SegmentCodec } from './segmentCodec.ts';
 import { Uploader } from './uploader.ts';
@@ -85,7 +80,7 @@ export class LocalJournal implements MachineJournal {
   readonly #deps: LocalJournalDeps;
   readonly #backlog: Backlog;
   readonly #uploader: Uploader;
-  readonly #tables: Map<number, LeafTable>;
+  readonly #tables: JournalTables;
   #disks: Map<number, JournalDisk>;
   /** What the disks will be once every change that was asked for has taken effect. */
   #disksSubmitted: ReadonlyMap<number, JournalDisk>;
@@ -98,7 +93,6 @@ export class LocalJournal implements MachineJournal {
   #resync: MachineState['table']['resync'];
   #appliedLsn: Lsn;
   #lastBarrier: BarrierSummary | undefined;
-  #pendingMark: Lsn | undefined;
   #submitted: Promise<unknown> = Promise.resolve();
   #operations: Promise<unknown> = Promise.resolve();
   #waiting = 0;
@@ -114,7 +108,8 @@ export class LocalJournal implements MachineJournal {
     this.machineId = state.machineId;
     this.writerEpoch = state.writerEpoch;
     this.#state = state;
-    this.#tables = parts.tables;
+    const { machineId } = state;
+    this.#tables = new JournalTables({ disk: deps.disk, machineId, tables: parts.tables });
     this.#disks = new Map(state.disks.map((disk) => [disk.index, disk]));
     this.#disksSubmitted = this.#disks;
     this.#appliedLsn = maxLsn(state.table.lsn, state.uploaded.lsn);
@@ -220,7 +215,7 @@ export class LocalJournal implements MachineJournal {
         'ResyncRequired',
         `No barrier at LSN ${request.lsn}: machine ${this.machineId} must resync first (${this.#resyncSubmitted.reason}).`,
       );
-    this.#checkDisks(request.disks);
+    checkBarrierDisks(this.machineId, this.#disksSubmitted, request.disks);
     this.#nextLsn += 1n;
     // Holds the queue until the barrier is on its way to the log: its record must follow everything before it.
     const prepared = this.#submit(async () => {
@@ -244,26 +239,8 @@ export class LocalJournal implements MachineJournal {
     hashes: Uint8Array;
   }): Promise<Uint8Array> {
     this.#assertAccepting();
-    const disk = this.#disks.get(question.disk);
-    const count = question.hashes.length / HASH_SIZE;
-    if (disk === undefined || disk.sizeBytes === 0)
-      throw new JournalError(
-        'DiskUnknown',
-        `Machine ${this.machineId} has no disk ${question.disk}.`,
-      );
-    return await this.#operate(async () => {
-      const table = this.#tables.get(question.disk);
-      if (
-        table === undefined ||
-        !Number.isInteger(count) ||
-        question.firstLeaf + count > table.leaves
-      )
-        throw new JournalError(
-          'RecordRefused',
-          `The question is for leaves ${question.firstLeaf} to ${question.firstLeaf + count - 1} of disk ${disk.name}, which has ${table?.leaves}.`,
-        );
-      return await table.ask(question.firstLeaf, question.hashes);
-    });
+    const disk = knownDisk(this.machineId, this.#disks, question.disk);
+    return await this.#operate(() => this.#tables.ask(disk, question));
   }
 
   async setDisks(disks: readonly JournalDisk[]): Promise<void> {
@@ -303,7 +280,7 @@ export class LocalJournal implements MachineJournal {
       } else if (lsn > this.#state.table.lsn) this.#apply(record, lsn);
       else this.#markPending(record, lsn);
     }
-    for (const table of this.#tables.values()) await table.relieve();
+    await this.#tables.relieve();
     this.#appliedLsn = maxLsn(this.#appliedLsn, lastLsn);
   }
 
@@ -361,7 +338,7 @@ export class LocalJournal implements MachineJournal {
     await this.#operations.catch(() => {});
     if (!failed && !options.drop) await this.#checkpoint().catch(() => {});
     await this.#stateWrites.catch(() => {});
-    for (const table of this.#tables.values()) await table.close().catch(() => {});
+    await this.#tables.close();
     await this.#deps.onClosed(options);
   }
 
@@ -417,9 +394,7 @@ export class LocalJournal implements MachineJournal {
       this.#appliedLsn = lastLsn;
       const payloadLength = entry.payload.length;
       this.#backlog.add({ ...entry, machineId, incarnation, payloadLength, place });
-      await this.#onDisk(async () => {
-        for (const table of this.#tables.values()) await table.relieve();
-      });
+      await this.#onDisk(() => this.#tables.relieve());
     });
   }
 
@@ -438,31 +413,23 @@ export class LocalJournal implements MachineJournal {
 
   #apply(record: JournalRecord, lsn: Lsn): void {
     this.#resync = resyncAfter({ record, lsn }, this.#resync);
-    if (record.kind !== RecordKind.Data) return;
-    const table = this.#tables.get(record.disk);
-    // Replayed records may be older than a change of the disks.
-    if (table === undefined || record.leaf >= table.leaves) return;
-    table.set(record.leaf, record.leafHash, record.blockMask === WHOLE_LEAF);
-    this.#markPending(record, lsn);
+    if (record.kind === RecordKind.Data && this.#tables.apply(record))
+      this.#markPending(record, lsn);
   }
 
   #markPending(record: JournalRecord, lsn: Lsn): void {
-    if (record.kind !== RecordKind.Data || lsn <= this.#state.uploaded.lsn) return;
-    this.#tables.get(record.disk)?.setPending(record.leaf);
+    if (record.kind === RecordKind.Data && lsn > this.#state.uploaded.lsn)
+      this.#tables.setPending(record);
   }
 
   #applyBarrier(barrier: BarrierSummary): void {
-    for (const table of this.#tables.values()) table.settleAll();
+    this.#tables.settle();
     this.#lastBarrier = barrier;
   }
 
   async #makeBarrier(request: BarrierRequest): Promise<Barrier> {
     return await this.#onDisk(async () => {
-      const disks = [];
-      for (const { index, sizeBytes } of request.disks) {
-        const table = this.#tables.get(index) as LeafTable;
-        disks.push({ index, sizeBytes, root: await table.root() });
-      }
+      const disks = await this.#tables.roots(request.disks);
       const earliest = this.#lastBarrier === undefined ? 0 : this.#lastBarrier.timeMs + 1;
       return {
         timeMs: Math.max(Math.floor(request.timeMs), earliest),
@@ -481,18 +448,12 @@ export class LocalJournal implements MachineJournal {
     if (merged.reason !== undefined && !this.#resync.required)
       this.#resync = { required: true, reason: merged.reason };
     await this.#checkpoint();
-    await this.#onDisk(() =>
-      fitTables(this.#deps.disk, {
-        machineId: this.machineId,
-        tables: this.#tables,
-        disks: this.#disks,
-      }),
-    );
+    await this.#onDisk(() => this.#tables.fit(this.#disks));
   }
 
   async #checkpoint(): Promise<void> {
     await this.#onDisk(async () => {
-      for (const table of this.#tables.values()) await table.sync();
+      await this.#tables.sync();
       const table = {
         lsn: this.#appliedLsn,
         resync: this.#resync,
@@ -532,23 +493,12 @@ export class LocalJournal implements MachineJournal {
       },
     });
     this.#backlog.removeThrough(lastLsn);
-    this.#rotatePending(lastLsn);
+    this.#tables.uploaded({ uploadedLsn: lastLsn, appliedLsn: this.#appliedLsn });
     const othersWait = this.#backlog.bytes > sealed.header.plainLength;
     await discardSealed(this.#deps.disk, sealed, { othersWait });
     this.#deps.onSettled();
     const positions = this.positions();
     for (const listener of this.#uploadedListeners) listener(positions);
-  }
-
-  #rotatePending(uploadedLsn: Lsn): void {
-    const all = uploadedLsn >= this.#appliedLsn;
-    const markReached = this.#pendingMark === undefined || uploadedLsn >= this.#pendingMark;
-    if (!all && !markReached) return;
-    for (const table of this.#tables.values()) {
-      table.clearPending(all ? 'all' : 'beforeMark');
-      if (!all) table.markPending();
-    }
-    this.#pendingMark = all ? undefined : this.#appliedLsn;
   }
 
   #onFenced(fenced: Fenced): void {
@@ -586,25 +536,6 @@ export class LocalJournal implements MachineJournal {
       throw new JournalError(
         'LsnGap',
         `Machine ${this.machineId} sent LSN ${lsn}; ${this.#nextLsn} is next. The agent must go on from what Welcome says.`,
-      );
-  }
-
-  #checkDisks(disks: readonly { index: number; sizeBytes: number }[]): void {
-    const known = this.#disksSubmitted;
-    for (const { index, sizeBytes } of disks) {
-      const disk = known.get(index);
-      if (disk === undefined || disk.sizeBytes === 0)
-        throw new JournalError('DiskUnknown', `Machine ${this.machineId} has no disk ${index}.`);
-      if (disk.sizeBytes !== sizeBytes)
-        throw new JournalError(
-          'DiskSizeMismatch',
-          `The barrier says that disk ${disk.name} has ${sizeBytes} bytes; it is known with ${disk.sizeBytes}. A resync follows a change of size.`,
-        );
-    }
-    if (new Set(disks.map(({ index }) => index)).size !== known.size)
-      throw new JournalError(
-        'DiskUnknown',
-        `The barrier names ${disks.length} disks; machine ${this.machineId} has ${known.size}.`,
       );
   }
 }
