@@ -178,6 +178,11 @@ export class MemoryPageBlobStore implements PageBlobStore {
     });
   }
 
+  /** 64 KiB of a snapshot as they are kept, for whoever compares without copying; undefined: never written. Never changed. */
+  snapshotChunk(key: string, snapshot: string, index: number): Uint8Array | undefined {
+    return this.#existing(key, snapshot).pages.chunk(index);
+  }
+
   async *ranges(key: string, options: { snapshot?: string } = {}): AsyncIterable<PageRange> {
     yield* this.#run('ranges', key, () => this.#existing(key, options.snapshot).pages.ranges());
   }

@@ -69,6 +69,11 @@ export class SparsePages {
     return out;
   }
 
+  /** The 64 KiB that hold a chunk, as they are kept; undefined: never written. Only a frozen one stays as it is. */
+  chunk(index: number): Uint8Array | undefined {
+    return this.#chunks.get(index)?.bytes;
+  }
+
   /** Written pages, adjacent ones merged, in order. */
   ranges(): PageRange[] {
     const found: PageRange[] = [];

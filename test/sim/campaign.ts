@@ -5,7 +5,10 @@ import { createInterface } from 'node:readline';
 import type { RunResult } from './run.ts';
 import type { SliceOptions } from './slice.ts';
 
-const PROCESSES = 2;
+/** A core each. */
+export const PROCESSES = 2;
+/** Short-lived garbage dies young, and each process keeps to its core. */
+const FLAGS = ['--single-threaded-gc', '--max-semi-space-size=64'];
 const slice = path.join(import.meta.dirname, 'slice.ts');
 
 export interface SeedBreach {
@@ -32,9 +35,12 @@ export async function runCampaign(options: {
   seeds: number;
   mutant?: string;
   untilFound?: boolean;
+  /** By default PROCESSES. */
+  processes?: number;
   onResult?: (result: RunResult) => void;
 }): Promise<CampaignResult> {
-  const { from, seeds, mutant, untilFound = false, onResult } = options;
+  const { from, seeds, mutant, untilFound = false, processes: count = PROCESSES } = options;
+  const { onResult } = options;
   const total: CampaignResult = {
     seeds: 0,
     events: 0,
@@ -44,12 +50,12 @@ export async function runCampaign(options: {
     traces: new Map(),
   };
   const stop = new AbortController();
-  const processes = Array.from({ length: Math.min(PROCESSES, seeds) }, (_, index) =>
+  const processes = Array.from({ length: Math.min(count, seeds) }, (_, index) =>
     runSlice(
       {
         from: from + index,
-        step: PROCESSES,
-        seeds: Math.ceil((seeds - index) / PROCESSES),
+        step: count,
+        seeds: Math.ceil((seeds - index) / count),
         untilFound,
         ...(mutant === undefined ? {} : { mutant }),
       },
@@ -64,6 +70,29 @@ export async function runCampaign(options: {
   await Promise.all(processes);
   total.breaches.sort((a, b) => a.seed - b.seed);
   return total;
+}
+
+/**
+ * The first seed at which a planted bug shows; undefined when none does. A seed that breaches without the bug, too, proves nothing and is
+ * passed over.
+ */
+export async function findPlanted(options: {
+  mutant: string;
+  from: number;
+  seeds: number;
+}): Promise<SeedBreach | undefined> {
+  const { mutant, from, seeds } = options;
+  const alone = { processes: 1, untilFound: true };
+  const end = from + seeds;
+  for (let next = from; next < end; ) {
+    const { breaches } = await runCampaign({ from: next, seeds: end - next, mutant, ...alone });
+    const [breach] = breaches;
+    if (breach === undefined) return undefined;
+    const without = await runCampaign({ from: breach.seed, seeds: 1, ...alone });
+    if (without.breaches.length === 0) return breach;
+    next = breach.seed + 1;
+  }
+  return undefined;
 }
 
 function add(total: CampaignResult, result: RunResult): void {
@@ -84,7 +113,7 @@ function runSlice(
   onResult: (result: RunResult) => void,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [slice, JSON.stringify(options)], {
+    const child = spawn(process.execPath, [...FLAGS, slice, JSON.stringify(options)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const end = () => child.kill('SIGKILL');

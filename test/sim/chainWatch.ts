@@ -1,7 +1,7 @@
 /** Each machine's journal as it grows in the vault, held to its rules segment by segment (invariants 2 and 3). */
-import { createHash } from 'node:crypto';
 import { decodeSegmentHeader, type SegmentHeader } from '../../dataplane/journal/segment.ts';
 import { sequenceOfSegmentKey } from '../../vault/layout.ts';
+import { createHash } from './cheapCrypto.ts';
 
 interface Added {
   header: SegmentHeader;

@@ -58,8 +58,8 @@ export class Failovers {
     this.#busy = true;
     this.#count += 1;
     this.#refusesVm = options.undone;
-    // Copies take seconds, or minutes, in which the point must stay.
-    this.#site.vault.pages.copyMs = this.#chance.pick([0, 0, 5_000, 90_000]);
+    // Copies take a while, sometimes longer than points are kept, in which the point must stay.
+    this.#site.vault.pages.copyMs = this.#chance.pick([0, 0, 5_000, 22_000]);
     const name = `failover-${this.#count}`;
     const request = requestOf(machine, type);
     try {

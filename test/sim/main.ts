@@ -1,13 +1,14 @@
 /**
- * The simulation: npm run sim -- [--seeds N] [--from S] [--mutant NAME|all] [--json FILE] [--show]
+ * The simulation: npm run sim -- [--seeds N] [--from S] [--mutant NAME,…|all] [--processes N] [--json FILE] [--show]
  *
- * Runs seeds S to S + N - 1 and prints what they breach. With --mutant, plants that bug (or each in turn) and says how many seeds it
- * takes to be found. --show prints what the processes of a single seed log. Exit codes: 0 as it should be, 1 a breach or a planted bug
+ * Runs seeds S to S + N - 1 and prints what they breach. With --mutant, plants these bugs (or each) one at a time and says how many seeds
+ * it takes to find them. --show prints what the processes of a single seed log. Exit codes: 0 as it should be, 1 a breach or a planted bug
  * that was not found, 64 wrong usage.
  */
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { type CampaignResult, runCampaign } from './campaign.ts';
+import { type CampaignResult, findPlanted, PROCESSES, runCampaign } from './campaign.ts';
+import { useCheapCodecs } from './cheap.ts';
 import { type Mutant, mutants } from './mutants.ts';
 
 const { values } = parseArgs({
@@ -15,15 +16,18 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '100' },
     from: { type: 'string', default: '1' },
     mutant: { type: 'string' },
+    processes: { type: 'string', default: String(PROCESSES) },
     json: { type: 'string' },
     show: { type: 'boolean', default: false },
   },
 });
 const from = wholeNumber('from', values.from);
 const seeds = wholeNumber('seeds', values.seeds);
-const chosen = mutants.filter(({ name }) => values.mutant === 'all' || values.mutant === name);
+const processes = wholeNumber('processes', values.processes);
+const wanted = values.mutant?.split(',') ?? [];
+const chosen = mutants.filter(({ name }) => values.mutant === 'all' || wanted.includes(name));
 
-if (values.mutant !== undefined && chosen.length === 0)
+if (values.mutant !== undefined && chosen.length < wanted.length)
   usage(`there is no planted bug ${values.mutant}; there are ${mutants.map(nameOf).join(', ')}`);
 else if (values.show) await show();
 else if (values.mutant === undefined) await campaign();
@@ -34,6 +38,7 @@ async function campaign(): Promise<void> {
   const result = await runCampaign({
     from,
     seeds,
+    processes,
     onResult: ({ seed, breaches }) => {
       for (const { invariant, at, detail } of breaches.slice(0, 1))
         tell(
@@ -52,22 +57,33 @@ async function campaign(): Promise<void> {
 }
 
 async function findAll(): Promise<void> {
-  const found = [];
-  for (const { name } of chosen) {
-    const result = await runCampaign({ from, seeds, mutant: name, untilFound: true });
-    const [breach] = result.breaches;
-    found.push({ name, found: breach !== undefined, seeds: result.seeds });
-    tell(
-      breach === undefined
-        ? `${name}: NOT FOUND in ${result.seeds} seeds`
-        : `${name}: found after ${result.seeds} seeds (seed ${breach.seed}: "${breach.invariant}", ${breach.detail.slice(0, 120)})`,
-    );
-  }
-  if (found.some((one) => !one.found)) process.exitCode = 1;
+  const results = new Map<string, { name: string; found: boolean; seeds: number }>();
+  const waiting = [...chosen];
+  const startedMs = performance.now();
+  const work = async () => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const { name } = next;
+      const breach = await findPlanted({ mutant: name, from, seeds });
+      const needed = breach === undefined ? seeds : breach.seed - from + 1;
+      results.set(name, { name, found: breach !== undefined, seeds: needed });
+      tell(
+        breach === undefined
+          ? `${name}: NOT FOUND in ${seeds} seeds`
+          : `${name}: found after ${needed} seeds (seed ${breach.seed}: "${breach.invariant}", ${breach.detail.slice(0, 160)})`,
+      );
+    }
+  };
+  await Promise.all(Array.from({ length: processes }, work));
+  const found = chosen.flatMap(({ name }) => results.get(name) ?? []);
+  const missed = found.filter((one) => !one.found).length;
+  const seconds = ((performance.now() - startedMs) / 1000).toFixed(0);
+  tell(`${found.length - missed} of ${found.length} planted bugs found, ${seconds} s`);
+  if (missed > 0) process.exitCode = 1;
   await save({ mutants: found });
 }
 
 async function show(): Promise<void> {
+  useCheapCodecs();
   const [mutant] = chosen;
   if (mutant !== undefined) (await import('./mutate.ts')).plant(mutant);
   const { runSeed } = await import('./run.ts');
@@ -103,7 +119,7 @@ function wholeNumber(name: string, text: string): number {
 
 function usage(problem: string): void {
   process.stderr.write(
-    `${problem}\nusage: npm run sim -- [--seeds N] [--from S] [--mutant NAME|all] [--json FILE] [--show]\n`,
+    `${problem}\nusage: npm run sim -- [--seeds N] [--from S] [--mutant NAME,…|all] [--processes N] [--json FILE] [--show]\n`,
   );
   process.exitCode = 64;
 }

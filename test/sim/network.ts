@@ -287,7 +287,7 @@ class End implements Channel {
     if (this.#life.dead) return forever();
     if (this.#closed || this.#destroyed) return Promise.reject(closedByUs());
     if (this.#incoming.broken) return Promise.reject(lost());
-    const bytes = new Uint8Array(Buffer.concat(parts));
+    const bytes = joined(parts);
     if (bytes.length > 0) {
       this.#wrote(bytes);
       this.#outgoing.size += bytes.length;
@@ -361,6 +361,16 @@ class End implements Channel {
     this.#incoming.notify();
     return chunk.subarray(0, length);
   }
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let filled = 0;
+  for (const part of parts) {
+    bytes.set(part, filled);
+    filled += part.length;
+  }
+  return bytes;
 }
 
 function closedByUs(): ChannelError {

@@ -91,6 +91,7 @@ class Run {
       this.#oracle.breach('the simulation itself', describe(error));
     } finally {
       process.off('unhandledRejection', unhandled);
+      for (const machine of this.#machines) for (const disk of machine.disks) disk.end();
     }
     return {
       seed: this.#seed,

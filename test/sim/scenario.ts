@@ -73,7 +73,7 @@ const LEAF = 65536;
 export const CONVERGED_WITHIN_MS = 1_500_000;
 
 export function scenarioOf(chance: Chance): Scenario {
-  const quietAtMs = chance.between(30_000, 90_000);
+  const quietAtMs = chance.between(20_000, 80_000);
   const share = chance.pick([0.08, 0.15, 0.4]);
   const known = faultKinds.filter(() => chance.chance(share));
   const count = known.length === 0 ? 0 : chance.whole(3, 18);
@@ -86,7 +86,7 @@ export function scenarioOf(chance: Chance): Scenario {
       name: `m${index + 1}`,
       diskSizes: Array.from({ length: chance.whole(1, 2) }, () => diskSize(chance)),
       bufferEvents: chance.pick([12, 60, 400]),
-      writeEveryMs: chance.pick([60, 200, 700, 2_500]),
+      writeEveryMs: chance.pick([100, 300, 1_000, 3_000]),
     })),
     servers: 2,
     fill: chance.pick([0, 0.2, 0.7]),
@@ -116,7 +116,7 @@ export function scenarioOf(chance: Chance): Scenario {
 
 /** Whole leaves, or some blocks or sectors more. */
 function diskSize(chance: Chance): number {
-  const leaves = chance.pick([1, 3, 6, 15, 17, 31]);
+  const leaves = chance.pick([1, 2, 4, 9, 15, 17, 20]);
   const rest = chance.pick([0, 0, 4096, 512, 20_480, LEAF - 512]);
   return leaves * LEAF + rest;
 }

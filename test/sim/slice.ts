@@ -3,6 +3,7 @@
  * stdout.
  */
 import { parseArgs } from 'node:util';
+import { useCheapCodecs } from './cheap.ts';
 import { mutantNamed } from './mutants.ts';
 import { plant } from './mutate.ts';
 
@@ -18,6 +19,9 @@ export interface SliceOptions {
 
 const { positionals } = parseArgs({ allowPositionals: true });
 const options = JSON.parse(positionals[0] ?? '{}') as SliceOptions;
+useCheapCodecs();
+// Errors are thrown by the thousand, and nobody looks at where.
+Error.stackTraceLimit = 0;
 const planted = options.mutant === undefined ? undefined : plant(mutantNamed(options.mutant));
 // Not before the bug is planted.
 const { runSeed } = await import('./run.ts');

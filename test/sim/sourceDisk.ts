@@ -9,14 +9,10 @@ import { BlockDeviceError } from '../../platform/deviceErrors.ts';
 import type { BlockDevice, BlockDeviceIdentity, WriteEvent } from '../../platform/ports.ts';
 import type { Chance } from './chance.ts';
 import { forever, type Life } from './life.ts';
+import { ReadBuffers } from './readBuffers.ts';
 
 export const LEAF = 65536;
 const SECTOR = 512;
-/**
- * Buffers are handed out in turn, for an agent does one thing at a time: a pass holds two of a size, a barrier five, a resync six. New
- * ones each time would keep the collector busy.
- */
-const BUFFERS = 8;
 
 /** A disk's content at one moment: a leaf that is undefined is zero. Never changed afterwards. */
 export type Image = readonly (Uint8Array | undefined)[];
@@ -35,7 +31,7 @@ export class SourceDisk {
   #leaves: (Uint8Array | undefined)[];
   /** Leaves that belong to this disk alone, not to an image too. */
   #own = new Set<number>();
-  readonly #buffers = new Map<number, { ring: Uint8Array[]; next: number }>();
+  readonly #buffers = new ReadBuffers();
 
   constructor(options: {
     path: string;
@@ -55,6 +51,11 @@ export class SourceDisk {
 
   get sizeBytes(): number {
     return this.identity.sizeBytes;
+  }
+
+  /** The run is over. */
+  end(): void {
+    this.#buffers.release();
   }
 
   image(): Image {
@@ -104,6 +105,7 @@ export class SourceDisk {
       read: async (into, offset) => {
         if (life.dead) return await forever();
         // A device takes its time, and hands over one part of it as it is now, the rest as it is then.
+        this.#buffers.wrote(into);
         const slow = chance.chance(0.3);
         const now = slow ? SECTOR * chance.below(into.length / SECTOR + 1) : 0;
         this.get(into.subarray(0, now), offset);
@@ -113,7 +115,7 @@ export class SourceDisk {
         const rest = this.get(into.subarray(now), offset + now);
         return Math.min(into.length, rest === 0 ? this.sizeBytes - offset : now + rest);
       },
-      alignedBuffer: (size) => this.#buffer(size),
+      alignedBuffer: (size) => this.#buffers.take(size),
       writtenSectors: async () => {
         if (life.dead) return await forever();
         return { written: this.written, discarded: 0 };
@@ -132,23 +134,6 @@ export class SourceDisk {
       kind,
       counted: true,
     };
-  }
-
-  #buffer(size: number): Uint8Array {
-    let kept = this.#buffers.get(size);
-    if (kept === undefined) {
-      kept = { ring: [], next: 0 };
-      this.#buffers.set(size, kept);
-    }
-    // Only one barrier is under way.
-    const count = size > 32 << 20 ? 1 : BUFFERS;
-    if (kept.ring.length < count) {
-      const made = new Uint8Array(size);
-      kept.ring.push(made);
-      return made;
-    }
-    kept.next = (kept.next + 1) % count;
-    return kept.ring[kept.next] as Uint8Array;
   }
 
   #ownLeaf(leaf: number): Uint8Array {

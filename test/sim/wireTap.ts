@@ -10,6 +10,8 @@ const TYPES = {
   BarrierAcknowledged: 36,
 } as const;
 
+const ASKED_ABOUT = new Set<number>(Object.values(TYPES));
+
 export type Spoken =
   | { kind: 'Welcome'; writerEpoch: number }
   | { kind: 'Data'; lastLsn: bigint }
@@ -27,7 +29,7 @@ export function spokenIn(frame: Uint8Array): Spoken | undefined {
     const firstLsn = view.getBigUint64(HEADER, true);
     return { kind: 'Data', lastLsn: firstLsn + BigInt(view.getUint32(HEADER + 8, true)) - 1n };
   }
-  if (!(Object.values(TYPES) as number[]).includes(type)) return undefined;
+  if (!ASKED_ABOUT.has(type)) return undefined;
   const message = JSON.parse(new TextDecoder().decode(frame.subarray(HEADER))) as Record<
     string,
     unknown
