@@ -17,7 +17,8 @@ export class ChainWatch {
   readonly #breach: (invariant: string, detail: string) => void;
   readonly #nowMs: () => number;
   readonly #chains = new Map<string, Added[]>();
-  readonly #barriers = new Set<string>();
+  /** By machine: every barrier of its journal, in order. */
+  readonly #barriers = new Map<string, { lsn: bigint; timeMs: number }[]>();
   readonly #applied = new Map<string, bigint>();
   /** By writer, epoch and sequence number: the bytes that it tried to put there first. */
   readonly #tried = new Map<string, Tried>();
@@ -41,7 +42,16 @@ export class ChainWatch {
   }
 
   holdsBarrier(machineId: string, lsn: bigint): boolean {
-    return this.#barriers.has(`${machineId}/${lsn}`);
+    return this.#barriers.get(machineId)?.some((barrier) => barrier.lsn === lsn) === true;
+  }
+
+  /** Another may have its LSN by now; its time tells: what it was asked to be, or, to be later than the one before, a millisecond more. */
+  holdsBarrierOf(machineId: string, barrier: { lsn: bigint; askedMs: number }): boolean {
+    const all = this.#barriers.get(machineId) ?? [];
+    return all.some(({ lsn, timeMs }, index) => {
+      const earliestMs = (all[index - 1]?.timeMs ?? Number.NEGATIVE_INFINITY) + 1;
+      return lsn === barrier.lsn && timeMs === Math.max(Math.floor(barrier.askedMs), earliestMs);
+    });
   }
 
   appliedLsn(machineId: string): bigint {
@@ -74,7 +84,9 @@ export class ChainWatch {
     const problem = problemBehind(chain.at(-1), header, sequenceOfSegmentKey(key));
     if (problem !== undefined) this.#breach('3', `${key}: ${problem}`);
     chain.push({ header, digest: digestOf(body) });
-    for (const { lsn } of header.barriers) this.#barriers.add(`${machineId}/${lsn}`);
+    const barriers = this.#barriers.get(machineId) ?? [];
+    for (const { lsn, timeMs } of header.barriers) barriers.push({ lsn, timeMs });
+    this.#barriers.set(machineId, barriers);
   }
 
   /** Only what every reader has passed may go. */

@@ -25,6 +25,8 @@ export class SimDisk {
   errorRate = 0;
   /** Milliseconds that a sync takes, on average. */
   syncMs = 3;
+  /** Told of every call that changes something. */
+  onChange: ((operation: DiskOperation, path: string) => void) | undefined;
   /** Kills the process that makes the nth call from now that changes something. */
   #trap: { calls: number; only: string; after: boolean; sprung: () => void } | undefined;
 
@@ -120,7 +122,10 @@ export class SimDisk {
   ): Promise<T> {
     if (life.dead) return await forever();
     const changes = operation !== 'read';
-    if (changes) this.#time.note(`${this.name} ${operation} ${path}`);
+    if (changes) {
+      this.#time.note(`${this.name} ${operation} ${path}`);
+      this.onChange?.(operation, path);
+    }
     const fails = this.errorRate > 0 && this.#chance.chance(this.errorRate);
     const trap = changes ? this.#countToTrap(path) : undefined;
     if (trap !== undefined && !trap.after) {

@@ -5,6 +5,7 @@ import type { Failovers } from './failovers.ts';
 import type { Life } from './life.ts';
 import type { Machine } from './machine.ts';
 import type { Operator } from './operator.ts';
+import { type RareMoment, RareMoments, rareMoments } from './rareMoments.ts';
 import type { FaultKind } from './scenario.ts';
 import type { Server } from './server.ts';
 import type { Site } from './site.ts';
@@ -26,6 +27,7 @@ export class Faults {
   readonly #chance: Chance;
   readonly #targets: FaultTargets;
   readonly #vaultFaultRate: number;
+  readonly #rareMoments: RareMoments;
   #over = false;
 
   constructor(site: Site, targets: FaultTargets, options: { vaultFaultRate: number }) {
@@ -33,6 +35,13 @@ export class Faults {
     this.#chance = site.chance.fork();
     this.#targets = targets;
     this.#vaultFaultRate = options.vaultFaultRate;
+    this.#rareMoments = new RareMoments({
+      site,
+      targets,
+      chance: this.#chance.fork(),
+      suspend: (life) => this.#suspend(life),
+      over: () => this.#over,
+    });
     site.vault.faultRate = options.vaultFaultRate;
   }
 
@@ -58,7 +67,11 @@ export class Faults {
     const applier = chance.pick(appliers);
     const { machineId } = machine;
     this.#site.counted(kind);
-    const strikes: Record<FaultKind, () => unknown> = {
+    if (isRare(kind)) {
+      this.#rareMoments.strike(kind, machine);
+      return;
+    }
+    const strikes: Record<Exclude<FaultKind, RareMoment>, () => unknown> = {
       'agent killed': () => machine.killAgent(),
       'agent stopped in order': () => machine.stopAgent(),
       'agent suspended': () => this.#suspend(machine.life),
@@ -121,9 +134,15 @@ export class Faults {
         });
       },
       'source disk slow': () => {
-        for (const disk of machine.disks) disk.readMs = chance.pick([200, 1_500]);
+        for (const disk of machine.disks) {
+          disk.readMs = chance.pick([200, 1_500]);
+          disk.writeMs = chance.pick([1.5, 60]);
+        }
         this.#later(12_000, () => {
-          for (const disk of machine.disks) disk.readMs = 2;
+          for (const disk of machine.disks) {
+            disk.readMs = 2;
+            disk.writeMs = 1.5;
+          }
         });
       },
       'freezes fail': () => {
@@ -154,6 +173,7 @@ export class Faults {
     vault.down = false;
     vault.faultRate = 0;
     vault.clearTrap();
+    this.#rareMoments.end();
     for (const applier of appliers.slice(1)) {
       applier.down = true;
       applier.stop();
@@ -264,4 +284,8 @@ export class Faults {
         if (!machine.off) machine.workload.writeRaw();
       });
   }
+}
+
+function isRare(kind: FaultKind): kind is RareMoment {
+  return (rareMoments as readonly string[]).includes(kind);
 }

@@ -48,6 +48,8 @@ export class Kernel {
   /** Longest that a write was held back, ms. */
   longestStallMs = 0;
   freezeFailRate = 0;
+  /** Called once, as the next freeze comes about. */
+  atNextFreeze: (() => void) | undefined;
   /** Writes came, or may have come, that no event tells of. */
   hidWrites = false;
 
@@ -129,7 +131,7 @@ export class Kernel {
     const { offset, bytes, kind } = write;
     const chance = this.#chance;
     const boot = this.bootId;
-    const tookMs = chance.about(1.5);
+    const tookMs = chance.about(disk.writeMs);
     disk.inFlight += 1;
     const apply = () => {
       disk.put(offset, bytes);
@@ -249,6 +251,9 @@ export class Kernel {
           startedMs: this.time.nowMs,
           images: [this.#images()],
         };
+        const act = this.atNextFreeze;
+        this.atNextFreeze = undefined;
+        act?.();
       },
       thaw: async () => {
         if (life.dead) return await forever();

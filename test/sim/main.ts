@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { type CampaignResult, findPlanted, PROCESSES, runCampaign } from './campaign.ts';
 import { useCheapCodecs } from './cheap.ts';
 import { type Mutant, mutants } from './mutants.ts';
+import { quicken } from './tempo.ts';
 
 const { values } = parseArgs({
   options: {
@@ -84,6 +85,7 @@ async function findAll(): Promise<void> {
 
 async function show(): Promise<void> {
   useCheapCodecs();
+  quicken();
   const [mutant] = chosen;
   if (mutant !== undefined) (await import('./mutate.ts')).plant(mutant);
   const { runSeed } = await import('./run.ts');

@@ -60,6 +60,8 @@ export class Operator {
   readonly #tokens = new Map<string, string>();
   readonly #resyncAskedMs = new Map<string, number>();
   readonly #heard = new Map<string, { heartbeatMs: number; atMs: number }>();
+  /** As it was last seen in the catalog. */
+  readonly #owners = new Map<string, string>();
   #generation = 0;
   /** Takes the machines of a silent process server away from it. */
   takesOver = true;
@@ -96,6 +98,10 @@ export class Operator {
       await this.#enter(machine, parts.servers[index % parts.servers.length], parts.applierKey);
     await this.#look();
     void this.#run();
+  }
+
+  ownerOf(machineId: string): Server | undefined {
+    return this.#servers.find(({ name }) => name === this.#owners.get(machineId));
   }
 
   pause(machineId: string, paused: boolean): void {
@@ -145,6 +151,7 @@ export class Operator {
       const catalog = await this.catalogOf(machineId);
       const { processServer = '', namespace, name } = catalog;
       redirects.set(machineId, processServer);
+      this.#owners.set(machineId, processServer);
       if (catalog.activeSide === 'Azure') {
         keep.add(`${namespace}/${name}`);
         continue;

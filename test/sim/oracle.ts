@@ -36,6 +36,8 @@ export interface Candidate {
 interface Acknowledged {
   machineId: string;
   lsn: bigint;
+  /** The time that it was asked to have. */
+  askedMs: number | undefined;
   server: string;
   writerEpoch: number;
   atMs: number;
@@ -58,6 +60,8 @@ export class Oracle implements Tap, VaultWatch {
   /** Highest LSN that the agent of a machine ever gave to a record. */
   readonly #captured = new Map<string, bigint>();
   readonly #inAzure = new Set<string>();
+  /** Process server and machine: found damaged, and the agent has not heard of it. */
+  readonly #damaged = new Set<string>();
 
   constructor(time: SimTime, vaultOf: () => SimVault) {
     this.#time = time;
@@ -148,6 +152,21 @@ export class Oracle implements Tap, VaultWatch {
     this.#candidates.set(key, [...before, { frozen, timeMs }]);
   }
 
+  /** A process server says that what it had of a machine is damaged. */
+  damageFound(server: string, machineId: string): void {
+    this.#damaged.add(`${server} ${machineId}`);
+  }
+
+  /** Its volume is gone with all that it knew. */
+  volumeLost(server: string): void {
+    for (const key of this.#damaged) if (key.startsWith(`${server} `)) this.#damaged.delete(key);
+  }
+
+  #welcomed(machine: Machine, server: string, welcome: { asksForResync: boolean }): void {
+    if (!this.#damaged.delete(`${server} ${machine.machineId}`) || welcome.asksForResync) return;
+    this.breach('6', `${server} lost what it had of ${machine.name}, and asks for no resync`);
+  }
+
   #noteCaptured(machineId: string, lsn: bigint): void {
     if (lsn > (this.#captured.get(machineId) ?? 0n)) this.#captured.set(machineId, lsn);
   }
@@ -159,6 +178,7 @@ export class Oracle implements Tap, VaultWatch {
     switch (spoken.kind) {
       case 'Welcome':
         session.writerEpoch = spoken.writerEpoch;
+        this.#welcomed(machine, connection.server.host, spoken);
         return;
       case 'BarrierFreeze':
         session.times.set(spoken.id, spoken.timeMs);
@@ -167,6 +187,7 @@ export class Oracle implements Tap, VaultWatch {
         this.#acknowledged.push({
           machineId,
           lsn: spoken.lsn,
+          askedMs: session.times.get(spoken.id),
           server: connection.server.host,
           writerEpoch: session.writerEpoch,
           atMs: this.#time.nowMs,
@@ -337,8 +358,12 @@ export class Oracle implements Tap, VaultWatch {
       );
   }
 
-  #isMissing({ machineId, lsn, server, writerEpoch, atMs }: Acknowledged): boolean {
-    if (this.#chains.holdsBarrier(machineId, lsn) || this.isInAzure(machineId)) return false;
+  #isMissing({ machineId, lsn, askedMs, server, writerEpoch, atMs }: Acknowledged): boolean {
+    const isThere =
+      askedMs === undefined
+        ? this.#chains.holdsBarrier(machineId, lsn)
+        : this.#chains.holdsBarrierOf(machineId, { lsn, askedMs });
+    if (isThere || this.isInAzure(machineId)) return false;
     // Another writer came before it was uploaded: the agent sends what it carried again, under other LSNs.
     if (this.#chains.newestEpoch(machineId) > writerEpoch) return false;
     return (this.#servers.find(({ name }) => name === server)?.lostAtMs ?? 0) < atMs;

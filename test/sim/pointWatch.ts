@@ -1,4 +1,5 @@
 /** Every recovery point at the moment it is offered, and as long as it is (invariant 5). */
+import { RootBuilder } from '../../dataplane/journal/merkle.ts';
 import type { MemoryPageBlobStore } from '../fakes/memoryPageBlobStore.ts';
 import { compareImages } from './images.ts';
 import type { Machine } from './machine.ts';
@@ -20,6 +21,7 @@ interface PointJson {
     sizeBytes: number;
     replica: { key: string; snapshot: string };
     leaves: { key: string; snapshot: string };
+    root: string;
   }[];
 }
 
@@ -178,6 +180,7 @@ export class PointWatch {
           const offered = { key, point, lsn, frozenMs: frozen.startedMs, images };
           this.#made.set(key, offered);
           if (this.#documents.has(key) && !this.#retired.has(key)) this.#offered.set(key, offered);
+          this.#checkRoots(key, point, images);
           return;
         }
         problem = differs;
@@ -196,6 +199,18 @@ export class PointWatch {
     const at = compareImages(chunk.subarray(0, length), [leaf]);
     if (at === undefined) this.#equal.set(chunk, { leaf, length });
     return at;
+  }
+
+  /** What a recovery compares with must be right, too. */
+  #checkRoots(key: string, point: PointJson, images: readonly Image[]): void {
+    for (const { index, name, sizeBytes, root } of point.disks) {
+      const builder = new RootBuilder({ sizeBytes });
+      for (const [leaf, bytes] of (images[index] ?? []).entries())
+        if (bytes !== undefined)
+          builder.add(leaf * LEAF, bytes.subarray(0, Math.min(LEAF, sizeBytes - leaf * LEAF)));
+      if (builder.finish() !== root)
+        this.#deps.breach('5', `${key}: the root of disk ${name} is not that of its bytes`);
+    }
   }
 
   async #difference(point: PointJson, images: readonly Image[]): Promise<string | undefined> {

@@ -4,6 +4,7 @@
  */
 import type { CacheLimits } from '../../dataplane/journal/cache.ts';
 import type { Chance } from './chance.ts';
+import { rareMoments } from './rareMoments.ts';
 
 export const faultKinds = [
   'agent killed',
@@ -46,6 +47,7 @@ export const faultKinds = [
   'test failover',
   'unplanned failover',
   'failover runner killed',
+  ...rareMoments,
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 

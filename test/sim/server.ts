@@ -3,6 +3,7 @@ import { Cache, type CacheLimits } from '../../dataplane/journal/cache.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import { ProcessServer } from '../../dataplane/processserver/processServer.ts';
 import { errorCode, errorMessage } from '../../platform/errors.ts';
+import type { Logger } from '../../platform/ports.ts';
 import { processServerIdentity } from '../../vault/identity.ts';
 import type { BoxKey } from '../../vault/keys.ts';
 import type { Chance } from './chance.ts';
@@ -123,6 +124,7 @@ export class Server {
 
   #emptyVolume(): void {
     this.lostAtMs = this.#site.time.nowMs;
+    this.#site.oracle.volumeLost(this.name);
     this.cacheDisk.replace();
     this.#serverDisk.replace();
   }
@@ -133,11 +135,25 @@ export class Server {
     );
   }
 
+  /** Damage that is found must be told on. */
+  #watched(log: Logger): Logger {
+    return {
+      ...log,
+      error: (fields, message) => {
+        const { machineId } = fields as { machineId?: string };
+        if (machineId !== undefined && message.startsWith('what the cache holds of this machine'))
+          this.#site.oracle.damageFound(this.name, machineId);
+        log.error(fields, message);
+      },
+      child: (fields) => this.#watched(log.child(fields)),
+    };
+  }
+
   /** What dataplane/processserver/main.ts does. */
   async #run(life: Life, stopping: AbortController): Promise<void> {
     const { network, vault } = this.#site;
     const { vaultId, pinnedKey, limits } = this.#options;
-    const logger = this.#site.logger(this.name);
+    const logger = this.#watched(this.#site.logger(this.name));
     const clock = this.clock.for(life);
     const random = this.#chance.fork();
     const store = vault.objectsFor(life, this.host);

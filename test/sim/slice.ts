@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import { useCheapCodecs } from './cheap.ts';
 import { mutantNamed } from './mutants.ts';
 import { plant } from './mutate.ts';
+import { quicken } from './tempo.ts';
 
 export interface SliceOptions {
   from: number;
@@ -20,6 +21,7 @@ export interface SliceOptions {
 const { positionals } = parseArgs({ allowPositionals: true });
 const options = JSON.parse(positionals[0] ?? '{}') as SliceOptions;
 useCheapCodecs();
+quicken();
 // Errors are thrown by the thousand, and nobody looks at where.
 Error.stackTraceLimit = 0;
 const planted = options.mutant === undefined ? undefined : plant(mutantNamed(options.mutant));

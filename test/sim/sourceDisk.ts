@@ -27,6 +27,8 @@ export class SourceDisk {
   readErrorRate = 0;
   /** What a slow read takes on average. */
   readMs = 2;
+  /** What a write takes on average. */
+  writeMs = 1.5;
   readonly #chance: Chance;
   #leaves: (Uint8Array | undefined)[];
   /** Leaves that belong to this disk alone, not to an image too. */

@@ -25,7 +25,17 @@ export interface VaultWatch {
 
 const READS = new Set(['get', 'head', 'list', 'serverTime', 'info', 'read', 'ranges', 'snapshots']);
 const GIVEN_UP_AFTER_MS = 4_000;
-const LANDS_WITHIN_MS = 120_000;
+const LANDS_WITHIN_MS = [500, 5_000, 30_000, 120_000];
+
+/** Waits for the nth request of a host that looks like this, or for its effect. */
+export interface Ambush {
+  host: string;
+  /** Of its operation and key, such as `head journal/…`. */
+  what: RegExp;
+  when: 'asked' | 'done';
+  calls: number;
+  sprung: () => void;
+}
 
 export class SimVault {
   readonly objects: MemoryObjectStore;
@@ -39,6 +49,7 @@ export class SimVault {
   latencyMs = 5;
   readonly #cutOff = new Set<string>();
   #trap: { life: Life; calls: number } | undefined;
+  #ambush: Ambush | undefined;
   readonly #counted: (kind: string) => void;
   watch: VaultWatch | undefined;
 
@@ -65,8 +76,13 @@ export class SimVault {
     this.#trap = trap;
   }
 
+  layAmbush(ambush: Ambush): void {
+    this.#ambush = ambush;
+  }
+
   clearTrap(): void {
     this.#trap = undefined;
+    this.#ambush = undefined;
   }
 
   cutOff(host: string): void {
@@ -175,6 +191,7 @@ export class SimVault {
     if (signal?.aborted) return Promise.reject(signal.reason);
     this.#time.note(`${life.name} ${what}`);
     this.#springTrap(life, what);
+    this.#walkInto(host, what, 'asked');
     return new Promise<T>((resolve, reject) => {
       // An abort ends the waiting; the request is on its way.
       const aborted = () => reject(signal?.reason);
@@ -195,6 +212,15 @@ export class SimVault {
     if (trap.calls > 0) return;
     this.#trap = undefined;
     life.kill();
+  }
+
+  #walkInto(host: string, what: string, when: Ambush['when']): void {
+    const ambush = this.#ambush;
+    if (ambush?.host !== host || ambush.when !== when || !ambush.what.test(what)) return;
+    ambush.calls -= 1;
+    if (ambush.calls > 0) return;
+    this.#ambush = undefined;
+    this.#time.after(0, 'ambush', ambush.sprung);
   }
 
   #travel<T>(
@@ -229,7 +255,10 @@ export class SimVault {
       return;
     }
     if (kind === 'late') {
-      later(chance.between(0, LANDS_WITHIN_MS), () => void act().catch(() => undefined));
+      later(
+        chance.between(0, chance.pick(LANDS_WITHIN_MS)),
+        () => void act().catch(() => undefined),
+      );
       fail(GIVEN_UP_AFTER_MS * chance.between(0.2, 1.5));
       return;
     }
@@ -238,6 +267,7 @@ export class SimVault {
       if (life.dead && chance.chance(0.5)) return;
       act().then(
         (value) => {
+          this.#walkInto(host, what, 'done');
           if (kind === 'after') fail(chance.about(500));
           else if (chance.chance(0.3))
             later(chance.about(this.latencyMs), () => answer(() => resolve(value)));

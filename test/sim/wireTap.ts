@@ -13,12 +13,12 @@ const TYPES = {
 const ASKED_ABOUT = new Set<number>(Object.values(TYPES));
 
 export type Spoken =
-  | { kind: 'Welcome'; writerEpoch: number }
+  | { kind: 'Welcome'; writerEpoch: number; asksForResync: boolean }
   | { kind: 'Data'; lastLsn: bigint }
   | { kind: 'Uploaded'; uploadedLsn: bigint; barrierLsn: bigint }
   | { kind: 'BarrierFreeze'; id: number; timeMs: number }
   | { kind: 'Barrier'; id: number; lsn: bigint }
-  | { kind: 'BarrierAcknowledged'; lsn: bigint };
+  | { kind: 'BarrierAcknowledged'; id: number; lsn: bigint };
 
 /** Undefined for what nobody asks about. */
 export function spokenIn(frame: Uint8Array): Spoken | undefined {
@@ -38,7 +38,11 @@ export function spokenIn(frame: Uint8Array): Spoken | undefined {
   const lsn = (name: string) => BigInt(String(message[name]));
   switch (type) {
     case TYPES.Welcome:
-      return { kind: 'Welcome', writerEpoch: number('writerEpoch') };
+      return {
+        kind: 'Welcome',
+        writerEpoch: number('writerEpoch'),
+        asksForResync: (message.resync as { required: boolean }).required,
+      };
     case TYPES.Uploaded:
       return {
         kind: 'Uploaded',
@@ -50,6 +54,6 @@ export function spokenIn(frame: Uint8Array): Spoken | undefined {
     case TYPES.Barrier:
       return { kind: 'Barrier', id: number('id'), lsn: lsn('lsn') };
     default:
-      return { kind: 'BarrierAcknowledged', lsn: lsn('lsn') };
+      return { kind: 'BarrierAcknowledged', id: number('id'), lsn: lsn('lsn') };
   }
 }

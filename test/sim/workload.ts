@@ -63,6 +63,14 @@ export class Workload {
     this.#kernel.write(disk, { offset, bytes: this.#content(BLOCK), kind: 'write', raw: true });
   }
 
+  /** One block, so that thousands cost little. */
+  writeSmall(): void {
+    const disk = this.#chance.pick(this.#kernel.disks);
+    const length = Math.min(BLOCK, disk.sizeBytes);
+    const offset = this.#place(disk, length);
+    this.#kernel.write(disk, { offset, bytes: this.#content(length), kind: 'write' });
+  }
+
   #writeSome(): void {
     const chance = this.#chance;
     const disk = chance.pick(this.#kernel.disks);
