@@ -56,6 +56,15 @@ export class Backlog {
     return (this.#closed[0] ?? this.#open)?.sinceMs;
   }
 
+  /** Time of the oldest barrier behind an LSN that is not uploaded; undefined while there is none. */
+  oldestBarrierMs(after: Lsn): number | undefined {
+    for (const { lastLsn, barriers } of this.#closed) {
+      const barrier = lastLsn > after ? barriers.find(({ lsn }) => lsn > after) : undefined;
+      if (barrier !== undefined) return barrier.timeMs;
+    }
+    return undefined;
+  }
+
   /** A cut must end at this LSN: a sealed segment with these records exists already. */
   endCutAt(lsn: Lsn): void {
     this.#boundary = lsn;

@@ -36,6 +36,7 @@ import { openJournal } from './openJournal.ts';
 import { SEGMENT_PLAIN_MAX } from './segment.ts';
 import type { SegmentCodec } from './segmentCodec.ts';
 import { SpaceGate } from './spaceGate.ts';
+import { Uplink } from './uplink.ts';
 
 export interface CacheLimits {
   /** A log file is closed at this size. */
@@ -84,6 +85,7 @@ export class Cache implements JournalCache {
   readonly #limits: CacheLimits;
   readonly #log: CacheLog;
   readonly #gate: SpaceGate;
+  readonly #uplink: Uplink;
   readonly #holes: RecoveredLog['holes'];
   /** What the log holds of each machine, in log order. */
   readonly #runs = new Map<string, LogRun[]>();
@@ -113,6 +115,7 @@ export class Cache implements JournalCache {
       ...found.recovered,
       onFailed: (error) => this.#fail(error),
     });
+    this.#uplink = new Uplink({ clock: deps.clock });
     this.#gate = new SpaceGate({
       disk: deps.disk,
       clock: deps.clock,
@@ -150,6 +153,10 @@ export class Cache implements JournalCache {
     // The next caller sees what the disk says now.
     this.#gate.measure().catch((error: unknown) => this.#fail(asError(error)));
     return { ...this.#gate.space, oldestNotUploadedMs: oldest };
+  }
+
+  limitUploads(bytesPerSecond: () => number | undefined): void {
+    this.#uplink.limitTo(bytesPerSecond);
   }
 
   onFailed(callback: (error: Error) => void): void {
@@ -202,6 +209,7 @@ export class Cache implements JournalCache {
     return {
       ...{ disk, objects, codec, clock, random, logger },
       log: this.#log,
+      uplink: this.#uplink,
       waitForSpace: (signal) => this.#gate.wait(signal, () => this.#makeRoom()),
       onFailed: (error) => this.#fail(error),
       onJournaled: (run) => this.#remember(run),

@@ -35,6 +35,7 @@ import { type MachineState, writeMachineState } from './machineState.ts';
 import { type Barrier, encodeControlRecord, type JournalRecord, RecordKind } from './record.ts';
 import { discardSealed, type SealedSegment } from './sealedFile.ts';
 import type { SegmentCodec } from './segmentCodec.ts';
+import type { Uplink } from './uplink.ts';
 import { Uploader } from './uploader.ts';
 
 export interface LocalJournalDeps {
@@ -45,6 +46,7 @@ export interface LocalJournalDeps {
   random: Random;
   logger: Logger;
   log: CacheLog;
+  uplink: Uplink;
   /** Resolves when the cache has room, or at once when the signal aborts. */
   waitForSpace(signal: AbortSignal): Promise<void>;
   /** The local disk does not do what it must: the whole cache stops. */

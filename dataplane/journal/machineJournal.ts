@@ -32,6 +32,8 @@ export interface JournalCache {
   openMachine(options: OpenMachineOptions): Promise<MachineJournal>;
   /** Forgets a machine that is not open: its tables, its waiting segments; log files follow. */
   dropMachine(machineId: string): Promise<void>;
+  /** From now on asked for the limit of uploads in force, in bytes per second over all machines; undefined: none. */
+  limitUploads(bytesPerSecond: () => number | undefined): void;
   /** Called once when the cache's disk failed: nothing more is accepted; the process must end and open the cache again. */
   onFailed(callback: (error: Error) => void): void;
   close(): Promise<void>;

@@ -9,6 +9,7 @@ import { machineDirectory } from './machineState.ts';
 import { decodeSegmentHeader, SEGMENT_HEADER_MAX, type SegmentHeader } from './segment.ts';
 import { releaseMemory, type SegmentCodec } from './segmentCodec.ts';
 import { writeSegment } from './segmentWriter.ts';
+import type { Uplink } from './uplink.ts';
 
 const SEGMENT_FILE = /^(\d{12})-([0-9a-f]{64})\.seg$/;
 const READ_SIZE = 1 << 20;
@@ -68,16 +69,19 @@ export async function discardSealed(
   else await disk.rename({ from: sealed.path, to: unfinishedPath(machineId, seq + 2) });
 }
 
-/** The body for a put; opened again for every try. */
+/** The body for a put, no faster than the link may go; opened again for every try. */
 export async function sealedBody(
-  disk: Disk,
+  deps: { disk: Disk; uplink: Uplink },
   sealed: SealedSegment,
+  signal: AbortSignal,
 ): Promise<Uint8Array | ObjectSource> {
+  const { disk, uplink } = deps;
   if (sealed.sizeBytes > STREAM_ABOVE)
     return {
       size: sealed.sizeBytes,
-      open: () => Readable.from(readFile(disk, sealed.path), { objectMode: false }),
+      open: () => Readable.from(uplink.slowed(readFile(disk, sealed.path)), { objectMode: false }),
     };
+  await uplink.passed(sealed.sizeBytes, signal);
   const file = await disk.open(sealed.path, 'read');
   try {
     const bytes = new Uint8Array(sealed.sizeBytes);

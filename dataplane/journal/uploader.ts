@@ -1,5 +1,6 @@
 /**
- * Carries a machine's backlog into the vault: one uncommitted segment at a time, in order, the next one being sealed meanwhile.
+ * Carries a machine's backlog into the vault: one uncommitted segment at a time, in order, the next one being sealed meanwhile. Both
+ * wait for the machine's turn (turns.ts).
  */
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger, ObjectStore, Random } from '../../platform/ports.ts';
@@ -13,6 +14,8 @@ import { type SealedSegment, sealedBody, sealToFile } from './sealedFile.ts';
 import { SEGMENT_CHUNK_SIZE } from './segment.ts';
 import type { SegmentCodec } from './segmentCodec.ts';
 import { commitSegment } from './segmentCommit.ts';
+import type { TurnRequest } from './turns.ts';
+import type { Uplink } from './uplink.ts';
 
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 30_000;
@@ -24,6 +27,8 @@ export interface UploaderDeps {
   clock: Clock;
   random: Random;
   logger: Logger;
+  /** That of all machines. */
+  uplink: Uplink;
 }
 
 /** What the journal does about what the uploader finds. */
@@ -77,6 +82,7 @@ export class Uploader {
       if (this.#abort.signal.aborted) return;
       this.#events.damaged(error instanceof Error ? error : new Error(String(error)));
     });
+    this.#running = this.#running.finally(() => this.#deps.uplink.leave(this.#machine.machineId));
   }
 
   /** Ends without finishing: a put under way may still take effect. */
@@ -91,8 +97,12 @@ export class Uploader {
     for (;;) {
       const sealed = (await next) ?? (await this.#sealNext(position));
       position = positionAfter(sealed);
-      const putting = this.#put(sealed);
-      const ahead = this.#sealNext(position);
+      let following: SealedSegment | undefined;
+      const putting = this.#put(sealed, () => following);
+      const ahead = this.#sealNext(position).then((segment) => {
+        following = segment;
+        return segment;
+      });
       // Looked at when its turn comes; until then its failure is nobody's surprise.
       ahead.catch(() => {});
       next = ahead;
@@ -106,11 +116,11 @@ export class Uploader {
   }
 
   /** False when the journal is another writer's. */
-  async #put(sealed: SealedSegment): Promise<boolean> {
+  async #put(sealed: SealedSegment, following: () => SealedSegment | undefined): Promise<boolean> {
     const over = Promise.withResolvers<void>();
     this.#putting = over.promise;
     try {
-      const committed = await this.#commit(sealed);
+      const committed = await this.#commit(sealed, following);
       if (committed) await this.#events.committed(sealed);
       return committed;
     } finally {
@@ -122,27 +132,31 @@ export class Uploader {
   /** Waits for a whole cut behind `previous` and seals it. */
   async #sealNext(previous: ChainPosition): Promise<SealedSegment> {
     const cut = await this.#nextCut(previous.lsn + 1n);
-    return await this.#untilItWorks('seal', async () => {
-      const { random, clock } = this.#deps;
-      const header = {
-        kind: 'Data',
-        side: 'Source',
-        machineId: this.#machine.machineId,
-        seq: previous.seq + 1,
-        writerEpoch: this.#machine.writerEpoch,
-        firstLsn: cut.firstLsn,
-        lastLsn: cut.lastLsn,
-        previousDigest: previous.digest,
-        salt: random.bytes(32),
-        plainLength: cut.plainLength,
-        chunkSize: SEGMENT_CHUNK_SIZE,
-        sealedAtMs: Math.floor(clock.now()),
-        barriers: cut.barriers,
-        failover: undefined,
-      } as const;
-      const plain = payloadsOf(this.#deps.disk, cut);
-      return await sealToFile(this.#deps, { header, dataKey: this.#machine.dataKey, plain });
-    });
+    return await this.#untilItWorks('seal', () =>
+      this.#deps.uplink.seal(this.#turn(cut.plainLength), () => this.#seal(cut, previous)),
+    );
+  }
+
+  async #seal(cut: Cut, previous: ChainPosition): Promise<SealedSegment> {
+    const { random, clock } = this.#deps;
+    const header = {
+      kind: 'Data',
+      side: 'Source',
+      machineId: this.#machine.machineId,
+      seq: previous.seq + 1,
+      writerEpoch: this.#machine.writerEpoch,
+      firstLsn: cut.firstLsn,
+      lastLsn: cut.lastLsn,
+      previousDigest: previous.digest,
+      salt: random.bytes(32),
+      plainLength: cut.plainLength,
+      chunkSize: SEGMENT_CHUNK_SIZE,
+      sealedAtMs: Math.floor(clock.now()),
+      barriers: cut.barriers,
+      failover: undefined,
+    } as const;
+    const plain = payloadsOf(this.#deps.disk, cut);
+    return await sealToFile(this.#deps, { header, dataKey: this.#machine.dataKey, plain });
   }
 
   /** A cut is whole at a barrier, at its full length, when its oldest record has waited long enough, or when the link waits for it. */
@@ -180,16 +194,45 @@ export class Uploader {
     }
   }
 
+  #turn(bytes: number): TurnRequest {
+    return {
+      machineId: this.#machine.machineId,
+      bytes,
+      oldestBarrierMs: () => this.#backlog.oldestBarrierMs(0n),
+      signal: this.#abort.signal,
+    };
+  }
+
+  #following(
+    { header }: SealedSegment,
+    next: SealedSegment | undefined,
+  ): ReturnType<NonNullable<TurnRequest['followedBy']>> {
+    if (next === undefined) return undefined;
+    const oldestBarrierMs = this.#backlog.oldestBarrierMs(header.lastLsn);
+    return { bytes: next.sizeBytes, oldestBarrierMs };
+  }
+
   /** False when the journal is another writer's. */
-  async #commit(sealed: SealedSegment): Promise<boolean> {
-    const { disk, objects } = this.#deps;
+  async #commit(
+    sealed: SealedSegment,
+    following: () => SealedSegment | undefined,
+  ): Promise<boolean> {
+    const { objects, uplink } = this.#deps;
     const { machineId } = this.#machine;
     const { seq } = sealed.header;
-    const outcome = await this.#untilItWorks('put', async () => {
-      const body = await sealedBody(disk, sealed);
-      const segment = { machineId, seq, body, digest: sealed.digest };
-      return await commitSegment(objects, segment, { signal: this.#abort.signal });
-    });
+    const turn = {
+      ...this.#turn(sealed.sizeBytes),
+      followedBy: () => this.#following(sealed, following()),
+    };
+    // A try that failed gives its turn back: others need not fail.
+    const outcome = await this.#untilItWorks('put', () =>
+      uplink.put(turn, async () => {
+        const { signal } = this.#abort;
+        const body = await sealedBody(this.#deps, sealed, signal);
+        const segment = { machineId, seq, body, digest: sealed.digest };
+        return await commitSegment(objects, segment, { signal });
+      }),
+    );
     if (outcome.outcome === 'committed') return true;
     const { header } = outcome.by;
     // Of our own epoch and not ours: another process writes as us, and it was first.

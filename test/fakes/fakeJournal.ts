@@ -20,6 +20,8 @@ export class FakeJournalCache implements JournalCache {
   readonly journals = new Map<string, FakeJournal>();
   /** What openMachine throws, while set. */
   openError: Error | undefined;
+  /** As limitUploads was last told. */
+  uploadLimit: () => number | undefined = () => undefined;
 
   constructor(cacheId = 'ca'.repeat(16)) {
     this.cacheId = cacheId;
@@ -43,6 +45,10 @@ export class FakeJournalCache implements JournalCache {
 
   async dropMachine(machineId: string): Promise<void> {
     this.journals.delete(machineId);
+  }
+
+  limitUploads(bytesPerSecond: () => number | undefined): void {
+    this.uploadLimit = bytesPerSecond;
   }
 
   onFailed(): void {}

@@ -74,8 +74,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'reuse-a-salt',
     file: 'dataplane/journal/uploader.ts',
-    find: '        salt: random.bytes(32),',
-    replace: '        salt: new Uint8Array(32),',
+    find: '      salt: random.bytes(32),',
+    replace: '      salt: new Uint8Array(32),',
     breaks: '2',
   },
   {
