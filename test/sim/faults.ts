@@ -5,13 +5,13 @@ import type { Failovers } from './failovers.ts';
 import type { Life } from './life.ts';
 import type { Machine } from './machine.ts';
 import type { Operator } from './operator.ts';
-import { type RareMoment, RareMoments, rareMoments } from './rareMoments.ts';
+import { isRare, type RareMoment, RareMoments } from './rareMoments.ts';
 import type { FaultKind } from './scenario.ts';
 import type { Server } from './server.ts';
 import type { Site } from './site.ts';
 
 /** What the cache promises to notice, or to keep from mattering; cache.json says itself what to do. */
-const ROTTING = [/\.log$/, /state\.json$/, /\.seg$/, /\.(leaves|unsettled)$/];
+const ROTTING = [/\.log$/, /state\.json$/, /\.seg$/, /\.leaves$/, /\.unsettled$/];
 
 export interface FaultTargets {
   machines: readonly Machine[];
@@ -40,13 +40,18 @@ export class Faults {
       targets,
       chance: this.#chance.fork(),
       suspend: (life) => this.#suspend(life),
+      losePower: (server) => this.#powerLost(server),
       over: () => this.#over,
     });
     site.vault.faultRate = options.vaultFaultRate;
   }
 
   strike(kind: FaultKind): void {
-    const server = this.#chance.pick(this.#targets.servers);
+    const { servers, machines, operator } = this.#targets;
+    // Mostly one that has something to lose.
+    const owner = operator.ownerOf(this.#chance.pick(machines).machineId);
+    const server =
+      owner !== undefined && this.#chance.chance(0.7) ? owner : this.#chance.pick(servers);
     // What a process server has acknowledged and not uploaded is little, and short-lived, unless the vault is away.
     const behindOutage = /^(server|machine moved)/.test(kind) && this.#chance.chance(0.6);
     if (!behindOutage) {
@@ -284,8 +289,4 @@ export class Faults {
         if (!machine.off) machine.workload.writeRaw();
       });
   }
-}
-
-function isRare(kind: FaultKind): kind is RareMoment {
-  return (rareMoments as readonly string[]).includes(kind);
 }

@@ -48,6 +48,8 @@ export class Kernel {
   /** Longest that a write was held back, ms. */
   longestStallMs = 0;
   freezeFailRate = 0;
+  /** Told how many events each drain handed out. */
+  onDrain: ((events: number) => void) | undefined;
   /** Called once, as the next freeze comes about. */
   atNextFreeze: (() => void) | undefined;
   /** Writes came, or may have come, that no event tells of. */
@@ -140,7 +142,7 @@ export class Kernel {
     };
     const early = chance.chance(0.5);
     if (early)
-      this.time.after(tookMs * chance.between(0, 1), 'write lands', () => {
+      this.time.after(tookMs * chance.pick([0.02, chance.between(0, 1)]), 'write lands', () => {
         if (boot === this.bootId) apply();
       });
     this.time.after(tookMs, 'write completes', () => {
@@ -197,7 +199,13 @@ export class Kernel {
         if (life.dead) return await forever();
         const instance = this.#instance;
         if (instance === undefined) return { lost: 0 };
-        for (const buffer of instance.buffers) for (const event of buffer.splice(0)) onEvent(event);
+        let events = 0;
+        for (const buffer of instance.buffers)
+          for (const event of buffer.splice(0)) {
+            events += 1;
+            onEvent(event);
+          }
+        this.onDrain?.(events);
         return { lost: instance.lost };
       },
       intact: async () => {
@@ -285,6 +293,11 @@ export class Kernel {
       if (this.disks.every((disk) => disk.inFlight === 0)) resolve();
       else this.#drained.push(resolve);
     });
+  }
+
+  /** Somebody who is not the agent: its own thaw will fail. */
+  thawByOther(): void {
+    if (this.#state === 'frozen') this.#thawByWatchdog();
   }
 
   #thawByWatchdog(): void {

@@ -223,14 +223,16 @@ export class Machine {
     }
   }
 
-  /** What the scrub calls lost, the kernel hid; or it is a false alarm. */
+  /** What the scrub calls lost, the kernel hid, or a process server's table rotted; or it is a false alarm. */
   #watched(log: Logger): Logger {
     return {
       ...log,
       error: (fields, message) => {
         const { error } = fields as { error?: unknown };
-        if (error instanceof WrittenUnseenError && !this.kernel.hidWrites)
-          this.#site.oracle.breach('6', `${this.name} was told a lie: ${error.message}`);
+        const { oracle } = this.#site;
+        const isExplained = this.kernel.hidWrites || oracle.hasRotted;
+        if (error instanceof WrittenUnseenError && !isExplained)
+          oracle.breach('6', `${this.name} was told a lie: ${error.message}`);
         log.error(fields, message);
       },
     };

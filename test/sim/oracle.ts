@@ -48,6 +48,8 @@ const STALL_GRACE_MS = 100;
 
 export class Oracle implements Tap, VaultWatch {
   readonly breaches: Breach[] = [];
+  /** Told of the machine whose barrier is being acknowledged. */
+  atAcknowledgement: ((machineId: string) => void) | undefined;
   readonly #time: SimTime;
   readonly #machines = new Map<string, Machine>();
   #servers: readonly Server[] = [];
@@ -100,6 +102,11 @@ export class Oracle implements Tap, VaultWatch {
       (sum, machineId) => sum + this.#points.lsns(machineId).length,
       0,
     );
+  }
+
+  /** A bit of a process server's volume was flipped. */
+  get hasRotted(): boolean {
+    return this.#servers.some(({ rotted }) => rotted);
   }
 
   isInAzure(machineId: string): boolean {
@@ -192,6 +199,7 @@ export class Oracle implements Tap, VaultWatch {
           writerEpoch: session.writerEpoch,
           atMs: this.#time.nowMs,
         });
+        this.atAcknowledgement?.(machineId);
         return;
       case 'Uploaded': {
         const { uploadedLsn, barrierLsn } = spoken;
@@ -278,7 +286,7 @@ export class Oracle implements Tap, VaultWatch {
 
   /** A barrier that can't be proven is a bug of somebody's, unless bits rotted under a process server. */
   #applierStatusPut(body: Uint8Array): void {
-    if (this.#servers.some(({ rotted }) => rotted)) return;
+    if (this.hasRotted) return;
     const status = JSON.parse(new TextDecoder().decode(body)) as {
       machines: { machineId: string; error?: { code: string; message: string } }[];
     };

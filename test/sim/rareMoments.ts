@@ -13,6 +13,8 @@ const SLOW_WRITE_MS = 150;
 const SLOW_READ_MS = 1_500;
 /** A disk that is never at rest: more often than the account of its sectors needs to balance. */
 const STORM_EVERY_MS = 8;
+const STORM_EVENTS = 400;
+const STORM_MS = 10_000;
 
 export const rareMoments = [
   'server overtaken in its claim',
@@ -20,15 +22,23 @@ export const rareMoments = [
   'volume lost after a resync without the vault',
   'agent suspended while frozen',
   'agent killed on a busy disk',
-  'agent killed in a slow read',
+  'agent struck in a slow read',
+  'somebody else thaws',
+  'power lost after an acknowledgement',
+  'replica write lands late',
 ] as const;
 export type RareMoment = (typeof rareMoments)[number];
+
+export function isRare(kind: string): kind is RareMoment {
+  return (rareMoments as readonly string[]).includes(kind);
+}
 
 export interface RareMomentDeps {
   site: Site;
   targets: FaultTargets;
   chance: Chance;
   suspend: (life: Life) => void;
+  losePower: (server: Server) => void;
   /** No fault comes any more. */
   over: () => boolean;
 }
@@ -49,15 +59,20 @@ export class RareMoments {
       'volume lost after a resync without the vault': () => this.#loseAfterResync(server, machine),
       'agent suspended while frozen': () => this.#suspendFrozen(machine),
       'agent killed on a busy disk': () => this.#killBusy(machine),
-      'agent killed in a slow read': () => this.#killReading(machine),
+      'agent struck in a slow read': () => this.#strikeReading(machine),
+      'somebody else thaws': () => this.#thaw(machine),
+      'power lost after an acknowledgement': () => this.#losePower(server, machine),
+      'replica write lands late': () => this.#delayWrite(machine),
     };
     strikes[kind]();
   }
 
   /** What lasted ends. */
   end(): void {
+    this.#deps.site.oracle.atAcknowledgement = undefined;
     for (const machine of this.#deps.targets.machines) {
       machine.kernel.atNextFreeze = undefined;
+      machine.kernel.onDrain = undefined;
       machine.runDisk.onChange = undefined;
       for (const disk of machine.disks) disk.writeMs = 1.5;
     }
@@ -65,15 +80,17 @@ export class RareMoments {
 
   /** It must claim, for it has nothing; another one does so meanwhile, under a higher epoch. */
   #overtake(server: Server, machine: Machine): void {
-    const { site, targets, chance, suspend } = this.#deps;
+    const { site, targets, chance } = this.#deps;
     server.volumeLost();
     site.vault.layAmbush({
       host: server.host,
       what: new RegExp(`^(head|list|get|putIfAbsent) (journal|points)/${machine.machineId}`),
       when: chance.pick(['asked', 'done']),
-      calls: chance.whole(1, 9),
+      calls: chance.whole(1, 4),
       sprung: () => {
-        suspend(server.life);
+        // For long enough that the other has claimed when it goes on.
+        server.life.stop();
+        site.time.after(chance.between(6_000, 25_000), 'goes on', () => server.life.goOn());
         targets.operator
           .move(machine.machineId)
           .catch((error: unknown) => site.time.note(`not done: ${String(error)}`));
@@ -81,20 +98,25 @@ export class RareMoments {
     });
   }
 
-  /** Of several barriers that waited for the vault only the first are there. */
+  /** Of several barriers that waited for the vault only the first are there; more of them came between two uploads. */
   #loseAfterUpload(server: Server, machine: Machine): void {
-    const { site, chance } = this.#deps;
-    site.vault.cutOff(server.host);
-    this.#later(chance.between(4_000, 20_000), () => {
-      site.vault.heal(server.host);
-      site.vault.layAmbush({
-        host: server.host,
+    const { chance } = this.#deps;
+    const lose = () => this.#later(chance.between(20, 1_500), () => server.volumeLost());
+    const uploadAnd = (then: () => void) =>
+      this.#cutOffAnd(server, chance.between(3_000, 16_000), {
         what: new RegExp(`^putIfAbsent journal/${machine.machineId}`),
-        when: 'done',
-        calls: chance.whole(1, 3),
-        sprung: () =>
-          this.#later(chance.between(0, chance.pick([30, 200, 2_000])), () => server.volumeLost()),
+        then,
       });
+    uploadAnd(chance.chance(0.3) ? lose : () => uploadAnd(lose));
+  }
+
+  #cutOffAnd(server: Server, forMs: number, next: { what: RegExp; then: () => void }): void {
+    const { vault } = this.#deps.site;
+    vault.cutOff(server.host);
+    this.#later(forMs, () => {
+      vault.heal(server.host);
+      const { what, then: sprung } = next;
+      vault.layAmbush({ host: server.host, what, when: 'done', calls: 1, sprung });
     });
   }
 
@@ -130,36 +152,83 @@ export class RareMoments {
     });
   }
 
-  /** Begins to track anew in a storm of writes, saves, takes some events more, and dies. */
+  /** Begins to track anew in a storm of writes, saves, takes a few events more, and dies; after that nothing covers up what it forgot. */
   #killBusy(machine: Machine): void {
+    const { kernel, runDisk } = machine;
     const { chance } = this.#deps;
-    const forMs = chance.between(4_000, 9_000);
-    for (let ms = 0; ms < forMs; ms += STORM_EVERY_MS * chance.between(0.5, 1.5))
-      this.#later(ms, () => {
-        if (!machine.off) machine.workload.writeSmall();
-      });
-    machine.kernel.turnTracingOff();
-    let isArmed = true;
-    const { life } = machine;
-    machine.runDisk.onChange = (operation, path) => {
-      if (!isArmed || operation !== 'rename' || path !== 'state' || !chance.chance(0.3)) return;
-      isArmed = false;
-      this.#later(chance.between(20, 260), () => {
-        if (machine.life === life) machine.killAgent();
-      });
+    let isOver = false;
+    let isSaved = false;
+    const write = () => {
+      if (isOver || machine.off) return;
+      machine.workload.writeSmall();
+      this.#later(STORM_EVERY_MS * chance.between(0.5, 1.5), write);
     };
-    this.#later(forMs, () => {
-      isArmed = false;
+    const { bufferEvents } = kernel;
+    kernel.bufferEvents = Math.max(bufferEvents, STORM_EVENTS);
+    kernel.turnTracingOff();
+    write();
+    runDisk.onChange = (operation, path) => {
+      isSaved ||= operation === 'rename' && path === 'state' && kernel.tracing;
+    };
+    kernel.onDrain = (events) => {
+      if (isOver || !isSaved || events === 0 || events > 40 || !chance.chance(0.4)) return;
+      isOver = true;
+      this.#deps.site.time.after(0, 'killed on a busy disk', () => machine.killAgent());
+    };
+    this.#later(STORM_MS, () => {
+      isOver = true;
+      kernel.bufferEvents = bufferEvents;
+      kernel.onDrain = undefined;
+      runDisk.onChange = undefined;
     });
   }
 
-  #killReading(machine: Machine): void {
+  /** What is being read is neither dirty nor sent, and its hash may cover more than what is sent of it. */
+  #strikeReading(machine: Machine): void {
     const { chance } = this.#deps;
     machine.workload.burst(chance.whole(3, 20));
     for (const disk of machine.disks) disk.readMs = SLOW_READ_MS;
+    const kills = chance.chance(0.5);
     this.#later(chance.between(500, 9_000), () => {
-      machine.killAgent();
+      if (kills) machine.killAgent();
+      else machine.kernel.turnTracingOff();
       for (const disk of machine.disks) disk.readMs = 2;
+    });
+  }
+
+  /** An administrator, or another program: writes that go on at once may be read before anybody is told of them. */
+  #thaw(machine: Machine): void {
+    const { chance } = this.#deps;
+    this.#slowWrites(machine);
+    for (const disk of machine.disks) disk.readMs = 20;
+    machine.kernel.atNextFreeze = () =>
+      this.#later(chance.between(0, 12), () => {
+        machine.kernel.thawByOther();
+        machine.workload.burst(chance.whole(1, 6));
+        for (const disk of machine.disks) disk.readMs = 2;
+      });
+  }
+
+  #losePower(server: Server, machine: Machine): void {
+    const { site, chance, losePower } = this.#deps;
+    site.oracle.atAcknowledgement = (machineId) => {
+      if (machineId !== machine.machineId) return;
+      site.oracle.atAcknowledgement = undefined;
+      this.#later(chance.between(0, 3), () => losePower(server));
+    };
+  }
+
+  /** Others of the same pages come first. */
+  #delayWrite(machine: Machine): void {
+    const { site, targets, chance } = this.#deps;
+    const applier = targets.appliers[0];
+    if (applier === undefined) return;
+    machine.workload.burst(chance.whole(3, 12));
+    site.vault.delayNext({
+      host: applier.host,
+      what: new RegExp(`^write replicas/${machine.machineId}/.*vhd`),
+      calls: chance.whole(1, 6),
+      landsMs: chance.between(6_000, 25_000),
     });
   }
 

@@ -4,7 +4,7 @@
  */
 import type { CacheLimits } from '../../dataplane/journal/cache.ts';
 import type { Chance } from './chance.ts';
-import { rareMoments } from './rareMoments.ts';
+import { isRare, rareMoments } from './rareMoments.ts';
 
 export const faultKinds = [
   'agent killed',
@@ -83,6 +83,8 @@ export function scenarioOf(chance: Chance): Scenario {
     atMs: chance.between(500, quietAtMs),
     kind: chance.pick(known),
   }));
+  // What takes its time begins early enough.
+  for (const fault of faults) if (isRare(fault.kind)) fault.atMs *= 0.6;
   return {
     machines: Array.from({ length: chance.pick([1, 1, 2, 2, 3]) }, (_, index) => ({
       name: `m${index + 1}`,

@@ -37,6 +37,14 @@ export interface Ambush {
   sprung: () => void;
 }
 
+/** The nth request of a host that looks like this is given up, and takes effect later. */
+export interface Delay {
+  host: string;
+  what: RegExp;
+  calls: number;
+  landsMs: number;
+}
+
 export class SimVault {
   readonly objects: MemoryObjectStore;
   readonly pages: MemoryPageBlobStore;
@@ -50,6 +58,7 @@ export class SimVault {
   readonly #cutOff = new Set<string>();
   #trap: { life: Life; calls: number } | undefined;
   #ambush: Ambush | undefined;
+  #delay: Delay | undefined;
   readonly #counted: (kind: string) => void;
   watch: VaultWatch | undefined;
 
@@ -80,7 +89,12 @@ export class SimVault {
     this.#ambush = ambush;
   }
 
+  delayNext(delay: Delay): void {
+    this.#delay = delay;
+  }
+
   clearTrap(): void {
+    this.#delay = undefined;
     this.#trap = undefined;
     this.#ambush = undefined;
   }
@@ -214,6 +228,15 @@ export class SimVault {
     life.kill();
   }
 
+  #delayed(host: string, what: string): number | undefined {
+    const delay = this.#delay;
+    if (delay?.host !== host || !delay.what.test(what)) return undefined;
+    delay.calls -= 1;
+    if (delay.calls > 0) return undefined;
+    this.#delay = undefined;
+    return delay.landsMs;
+  }
+
   #walkInto(host: string, what: string, when: Ambush['when']): void {
     const ambush = this.#ambush;
     if (ambush?.host !== host || ambush.when !== when || !ambush.what.test(what)) return;
@@ -242,6 +265,13 @@ export class SimVault {
     if (this.down || this.#cutOff.has(host)) {
       this.#counted('unreachable');
       fail(GIVEN_UP_AFTER_MS * chance.between(0.2, 1.5));
+      return;
+    }
+    const landsMs = this.#delayed(host, what);
+    if (landsMs !== undefined) {
+      this.#counted('request late');
+      later(landsMs, () => void act().catch(() => undefined));
+      fail(GIVEN_UP_AFTER_MS * chance.between(0.2, 1));
       return;
     }
     const kind = chance.chance(this.faultRate)
