@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { FarshoreError } from '../../platform/errors.ts';
 import type { Disk } from '../../platform/ports.ts';
-import { JournalWorld, machineId, sda } from '../../test/fakes/journalWorld.ts';
+import { JournalWorld, machineId, sda, until } from '../../test/fakes/journalWorld.ts';
 import { joined, resyncBegin, resyncEnd, SourceDisk } from '../../test/fakes/records.ts';
 import type { MachineJournal } from './machineJournal.ts';
 
@@ -104,6 +104,54 @@ describe('a cache', () => {
     expect(a.positions().journaledLsn).toBe(2n);
     await uploaded(world, a, 2n);
     await cache.close();
+  });
+
+  test('loses nothing when power fails after its predecessor was killed inside a sync', async () => {
+    const world = new JournalWorld();
+    let killed = false;
+    const disk = patched(world.disk, {
+      open: async (path, mode) => {
+        const file = await world.disk.open(path, mode);
+        const sync = () => (killed ? new Promise<void>(() => {}) : file.sync());
+        return path.startsWith('log/') ? { ...file, sync } : file;
+      },
+    });
+    const first = await (await world.open({ disk })).openMachine(world.machine());
+    await append(first, 1n, [resyncBegin()]);
+    killed = true;
+    const { write } = world.disk.counts;
+    void append(first, 2n, [resyncEnd()]);
+    await until(() => world.disk.counts.write > write);
+    // It finds the record, which is in the kernel's memory alone, and builds on it.
+    const second = await (await world.open()).openMachine(world.machine());
+    const { journaledLsn } = second.positions();
+    expect(journaledLsn).toBe(2n);
+    await append(second, 3n, [resyncBegin()]);
+    world.disk.crash();
+    const third = await (await world.open()).openMachine(world.machine());
+    expect(third.positions().journaledLsn).toBe(3n);
+  });
+
+  test('has the state that it goes on from also when power fails right after, whose rename nobody had synced', async () => {
+    const world = new JournalWorld();
+    let killed = false;
+    const disk = patched(world.disk, {
+      syncDirectory: (path) =>
+        killed && path.startsWith('machines/')
+          ? new Promise<void>(() => {})
+          : world.disk.syncDirectory(path),
+    });
+    const first = await (await world.open({ disk })).openMachine(world.machine());
+    await append(first, 1n, [resyncBegin(), resyncEnd()]);
+    killed = true;
+    const { rename } = world.disk.counts;
+    void first.requireResync('Manual');
+    await until(() => world.disk.counts.rename > rename);
+    const second = await (await world.open()).openMachine(world.machine());
+    expect(second.resync()).toEqual({ required: true, reason: 'Manual' });
+    world.disk.crash();
+    const third = await (await world.open()).openMachine(world.machine());
+    expect(third.resync()).toEqual({ required: true, reason: 'Manual' });
   });
 
   test('does not fail for all machines when a disk is taken off one while its barrier comes', async () => {

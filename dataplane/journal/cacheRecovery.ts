@@ -182,6 +182,7 @@ export async function recoverLog(
     const row = decideRecovery(state);
     await carryOut({ row, number, scan, disk, recovered, logger: options.logger });
   }
+  await makeDurable(disk, recovered);
   return recovered;
 }
 
@@ -265,6 +266,22 @@ async function carryOut(options: {
     recovered.files.set(number, scan.size);
     recovered.runs.push(...scan.runs);
   }
+}
+
+/**
+ * What a killed process wrote may be in the kernel's memory alone, also the name of its last file. We go on from it, so it must be there
+ * when power fails. Files before the last one were synced before that was begun.
+ */
+async function makeDurable(disk: Disk, recovered: RecoveredLog): Promise<void> {
+  const last = Math.max(...recovered.files.keys());
+  if (!recovered.files.has(last)) return;
+  const file = await disk.open(logFileName(last), 'readWrite');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await disk.syncDirectory(LOG_DIRECTORY);
 }
 
 /** Keeps the torn bytes beside the file for whoever wants to know, then cuts; the same again after a crash in between. */

@@ -80,6 +80,8 @@ async function examine(deps: OpenJournalDeps, machineId: string): Promise<Local>
   );
   if (state === 'missing') return { state: undefined, damage: undefined };
   if (state === 'unreadable') return { state: undefined, damage: 'its state file is damaged' };
+  // A process killed while it replaced the state, or sealed a segment, may have left names that a power failure takes back.
+  await deps.disk.syncDirectory(machineDirectory(machineId));
   if (state.distrusted !== undefined) return { state, damage: state.distrusted };
   // Nothing was accepted yet; the rebuilding begins again.
   if (state.phase === 'Rebuilding') return { state, damage: undefined };
