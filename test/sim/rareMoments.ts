@@ -11,10 +11,14 @@ import type { Site } from './site.ts';
 
 const SLOW_WRITE_MS = 150;
 const SLOW_READ_MS = 1_500;
-/** A disk that is never at rest: more often than the account of its sectors needs to balance. */
-const STORM_EVERY_MS = 8;
+/** Disks that are never at rest: a write comes to each more often than the account of its sectors needs to balance. */
+const STORM_EVERY_MS = 1.3;
+const FEW = 7;
+const BREEZE_EVERY_MS = 60;
+/** As long as the agent waits for that moment (dataplane/agent/machineCapture.ts). */
+const BASELINE_PATIENCE_MS = 3_000;
 const STORM_EVENTS = 400;
-const STORM_MS = 10_000;
+const STORM_MS = 7_500;
 
 export const rareMoments = [
   'server overtaken in its claim',
@@ -158,26 +162,39 @@ export class RareMoments {
     const { chance } = this.#deps;
     let isOver = false;
     let isSaved = false;
+    let tracedSinceMs: number | undefined;
+    const { time } = this.#deps.site;
     const write = () => {
       if (isOver || machine.off) return;
       machine.workload.writeSmall();
-      this.#later(STORM_EVERY_MS * chance.between(0.5, 1.5), write);
+      if (!kernel.tracing) tracedSinceMs = undefined;
+      else tracedSinceMs ??= time.nowMs;
+      // Dense while the agent waits for a moment of rest; then so that few events come between a save and the kill.
+      const isAwaited = time.nowMs - (tracedSinceMs ?? 0) < BASELINE_PATIENCE_MS;
+      const everyMs = (isAwaited ? STORM_EVERY_MS : BREEZE_EVERY_MS) / machine.disks.length;
+      this.#later(everyMs * chance.between(0.5, 1.5), write);
     };
     const { bufferEvents } = kernel;
     kernel.bufferEvents = Math.max(bufferEvents, STORM_EVENTS);
     kernel.turnTracingOff();
+    // The resync must take long enough for what came in the storm to be drained before the save.
+    for (const disk of machine.disks) disk.readMs = 60;
     write();
     runDisk.onChange = (operation, path) => {
       isSaved ||= operation === 'rename' && path === 'state' && kernel.tracing;
     };
     kernel.onDrain = (events) => {
-      if (isOver || !isSaved || events === 0 || events > 40 || !chance.chance(0.4)) return;
+      if (isOver || !isSaved || events === 0) return;
+      // So many would show.
+      isSaved = events <= FEW;
+      if (!isSaved) return;
       isOver = true;
-      this.#deps.site.time.after(0, 'killed on a busy disk', () => machine.killAgent());
+      time.after(0, 'killed on a busy disk', () => machine.killAgent());
     };
     this.#later(STORM_MS, () => {
       isOver = true;
       kernel.bufferEvents = bufferEvents;
+      for (const disk of machine.disks) disk.readMs = 2;
       kernel.onDrain = undefined;
       runDisk.onChange = undefined;
     });
