@@ -29,6 +29,8 @@ export interface CloudOptions {
   folder: string;
   undo: Undo;
   settings?: EmulatorOptions['settings'];
+  /** The address of this machine on which the storage account is reached; 127.0.0.1 when left out. */
+  storageHost?: string;
   /** What stands between Farshore and the storage account; nothing when left out. */
   front?: (azurite: Azurite) => Promise<Azurite>;
   startArm?: (options: EmulatorOptions) => Promise<Emulator>;
@@ -47,7 +49,10 @@ export async function startCloud(options: CloudOptions): Promise<Cloud> {
       undo.add('stop Kubernetes', () => server.stop());
       return server;
     }),
-    startAzurite({ dir: path.join(folder, 'azurite') }).then((server) => {
+    startAzurite({
+      dir: path.join(folder, 'azurite'),
+      ...(options.storageHost === undefined ? {} : { host: options.storageHost }),
+    }).then((server) => {
       undo.add('stop Azurite', () => server.stop());
       return server;
     }),

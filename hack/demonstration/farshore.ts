@@ -30,51 +30,64 @@ export function startOperator(
   return launch(place, 'operator', command, options);
 }
 
+/** `name`: of one among several; its files carry it too. */
 export function startProcessServer(
   bootstrap: string,
   place: Placement,
+  options: Launch & { name?: string; cache?: string; metricsPort?: number } = {},
 ): Running & { cache: string } {
-  const cache = path.join(place.folder, 'processserver');
+  const { name = 'processserver', metricsPort = 0 } = options;
+  const cache = options.cache ?? path.join(place.folder, name);
   mkdirSync(cache, { recursive: true });
-  const running = launch(place, 'processserver', [
+  const command = [
     'dataplane/processserver/main.ts',
-    ...['--bootstrap', secretFile(place, 'processserver.bootstrap', bootstrap)],
+    ...['--bootstrap', secretFile(place, `${name}.bootstrap`, bootstrap)],
     ...['--cache', cache],
-    ...['--metrics-port', '0'],
-  ]);
-  return { ...running, cache };
+    ...['--metrics-port', String(metricsPort)],
+  ];
+  return { ...launch(place, name, command, options), cache };
 }
 
-export function startApplier(bootstrap: string, place: Placement): Running {
+export function startApplier(bootstrap: string, place: Placement, options: Launch = {}): Running {
   const state = path.join(place.folder, 'applier');
   mkdirSync(state, { recursive: true });
-  return launch(place, 'applier', [
+  const command = [
     'dataplane/applier/main.ts',
     ...['--bootstrap', secretFile(place, 'applier.bootstrap', bootstrap)],
     ...['--state', state],
     ...['--metrics-port', '0'],
-  ]);
+  ];
+  return launch(place, 'applier', command, options);
 }
 
+/** `name`: of the machine; `folder` of the place is this agent's alone. */
 export function startAgent(
-  options: { passphrase: string; port: number; flags?: readonly string[] },
+  options: Launch & {
+    passphrase: string;
+    port: number;
+    host?: string;
+    name?: string;
+    flags?: readonly string[];
+  },
   place: Placement,
 ): Running & { state: string; run: string } {
+  const { name = MACHINE, host = '127.0.0.1' } = options;
   const state = path.join(place.folder, 'agent-state');
   const run = path.join(place.folder, 'agent-run');
   for (const folder of [state, run]) mkdirSync(folder, { recursive: true });
   const tracing = new TracingInstance(state);
   // Undone after the agent has ended.
   place.undo.add('remove the tracing instance', () => tracing.remove());
-  const running = launch(place, 'agent', [
+  const command = [
     'dataplane/agent/main.ts',
-    ...['--name', MACHINE],
-    ...['--process-server', `127.0.0.1:${options.port}`],
+    ...['--name', name],
+    ...['--process-server', `${host}:${options.port}`],
     ...['--passphrase-file', secretFile(place, 'passphrase', options.passphrase)],
     ...['--state', state],
     ...['--run', run],
     ...(options.flags ?? []),
-  ]);
+  ];
+  const running = launch(place, name === MACHINE ? 'agent' : `agent-${name}`, command, options);
   const kill = async () => {
     await running.kill();
     tracing.note();
@@ -109,7 +122,7 @@ class TracingInstance {
 }
 
 interface Launch {
-  /** What to run the program with, such as `ip netns exec NAME`. */
+  /** What to run the program with, such as `ip netns exec NAME`; a program that is replaced by what it runs. */
   inside?: readonly string[];
 }
 

@@ -30,6 +30,8 @@ export interface Site {
   recoveryRecipient: string;
   passphrase: string;
   processServerPort: number;
+  /** host:port of each replica of a process server that has several; left out: one, outside the cluster, on this machine. */
+  replicas?: readonly string[];
 }
 
 export function installCrds(cloud: Cloud): void {
@@ -184,9 +186,19 @@ function policy(): Manifest {
 }
 
 function processServer(site: Site): Manifest {
+  if (site.replicas !== undefined) return processServerOf(site, site.replicas);
   const [manifest] = read('processserver-external.yaml') as unknown as [ProcessServer];
   manifest.spec.port = site.processServerPort;
   manifest.spec.exposure = { endpoints: [`127.0.0.1:${site.processServerPort}`] };
+  return manifest as unknown as Manifest;
+}
+
+function processServerOf(site: Site, replicas: readonly string[]): Manifest {
+  const [manifest] = read('processserver-statefulset.yaml') as unknown as [ProcessServer];
+  manifest.metadata.name = PROCESS_SERVER;
+  manifest.spec.port = site.processServerPort;
+  manifest.spec.replicas = replicas.length;
+  manifest.spec.exposure = { endpoints: [...replicas] };
   return manifest as unknown as Manifest;
 }
 

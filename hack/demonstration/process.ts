@@ -43,11 +43,17 @@ export function start(options: {
       resolve();
     });
   });
-  const kill = async () => {
+  const end = async () => {
     if (child.pid === undefined) return await ended;
     signalGroup(child.pid);
     if (alive(child)) await ended;
     await groupGone(child.pid);
+  };
+  let ending: Promise<void> | undefined;
+  // Once: later the number may be that of somebody else's group.
+  const kill = () => {
+    ending ??= end();
+    return ending;
   };
   return {
     name: options.name,

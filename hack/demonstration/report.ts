@@ -36,8 +36,8 @@ export function emptyReport(): Report {
   };
 }
 
-/** Prints it, or replaces a file: whoever looks there sees a whole report or none. */
-export function publish(report: Report, to: string | 'stdout'): void {
+/** Prints a report, or replaces a file: whoever looks there sees a whole report or none. */
+export function publish(report: object, to: string | 'stdout'): void {
   const text = `${JSON.stringify(report, undefined, 2)}\n`;
   if (to === 'stdout') {
     process.stdout.write(text);

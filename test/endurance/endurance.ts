@@ -1,0 +1,75 @@
+/** The run itself, from the outside: see docs/ENDURANCE.md. main.ts runs it. */
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { publish } from '../../hack/demonstration/report.ts';
+import { Undo } from '../../hack/demonstration/undo.ts';
+import { ensureKubernetes } from '../../hack/kubernetes.ts';
+import { parseOptions } from './options.ts';
+import { emptyReport, linesOf, problemsOf } from './report.ts';
+import { Run } from './run.ts';
+import { EnduranceSite } from './site.ts';
+import { Patience } from './waiting.ts';
+
+/** Two disks that must be consistent with each other, and one. */
+const MACHINES = [
+  { name: 'alpha', disksMiB: [96, 64] },
+  { name: 'beta', disksMiB: [96] },
+] as const;
+
+const started = performance.now();
+const options = parseOptions(process.argv.slice(2));
+const undo = new Undo();
+const interrupted = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.on(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
+process.on('uncaughtException', (error) => {
+  interrupted.abort(error);
+  say(`unexpected: ${error.stack}`);
+});
+// Whoever listened may go away (a closed terminal, `| head`): what was started must be undone all the same.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+
+const report = emptyReport(options);
+const folder = mkdtempSync(path.join(os.tmpdir(), 'farshore-endurance-'));
+const logs = path.join(folder, 'logs');
+undo.add(`remove ${folder}`, () => rmSync(folder, { recursive: true, force: true }));
+let site: EnduranceSite | undefined;
+let run: Run | undefined;
+try {
+  await endure();
+} catch (error) {
+  report.problems.push(error instanceof Error ? error.message : String(error));
+  if (error instanceof Error && !interrupted.signal.aborted) say(error.stack ?? '');
+}
+await run?.leave();
+for (const part of site?.parts ?? []) part.retire();
+if (options.logs !== undefined) cpSync(logs, options.logs, { recursive: true });
+report.problems.push(...(await undo.all()).map((failure) => `could not ${failure}`));
+report.ok = report.problems.length === 0;
+for (const line of linesOf(report)) say(line);
+if (options.json !== undefined) publish(report, options.json);
+say(report.ok ? 'done: everything that was started is gone' : 'FAILED');
+process.exit(report.ok ? 0 : 1);
+
+async function endure(): Promise<void> {
+  mkdirSync(logs);
+  const { signal } = interrupted;
+  const patience = new Patience(signal);
+  say(`seed ${options.seed}`);
+  process.env.KUBEBUILDER_ASSETS = await ensureKubernetes({ say, signal });
+  say('starting an API server, storage, an operator, two process servers and an applier');
+  site = await EnduranceSite.start({ folder, logs, undo, patience });
+  for (const { name, disksMiB } of MACHINES) await site.addMachine(name, disksMiB);
+  run = new Run({ site, patience, seed: options.seed, minutes: options.minutes, say });
+  await run.begin({ logs, undo });
+  await run.faults();
+  await run.converge();
+  await run.judge(report);
+  report.problems.push(...problemsOf(report));
+}
+
+function say(line: string): void {
+  const seconds = ((performance.now() - started) / 1000).toFixed(0).padStart(5);
+  console.log(`${seconds} s  ${line}`);
+}
