@@ -11,7 +11,10 @@ import type { Replication } from './replication.ts';
 import { greet, Session } from './session.ts';
 
 const BACKOFF_FIRST_MS = 1_000;
-const BACKOFF_MAX_MS = 60_000;
+/** Of enrolment, which costs the process server work. */
+const ENROLMENT_BACKOFF_MAX_MS = 60_000;
+/** Of sessions: a machine that another process server has taken over is not protected before its agent asks again. */
+const SESSION_BACKOFF_MAX_MS = 15_000;
 /** Followed without a pause. */
 const REDIRECTS_MAX = 4;
 /** A session that lasted so long was a good one: the next failure starts the backoff anew. */
@@ -30,10 +33,12 @@ export interface AgentDeps {
 /** Waits between tries: longer and longer, never all machines at once. */
 class Backoff {
   readonly #deps: Pick<AgentDeps, 'clock' | 'random'>;
+  readonly #maxMs: number;
   #nextMs = BACKOFF_FIRST_MS;
 
-  constructor(deps: Pick<AgentDeps, 'clock' | 'random'>) {
+  constructor(deps: Pick<AgentDeps, 'clock' | 'random'>, options: { maxMs: number }) {
     this.#deps = deps;
+    this.#maxMs = options.maxMs;
   }
 
   reset(): void {
@@ -43,7 +48,7 @@ class Backoff {
   async wait(signal: AbortSignal, atLeastMs = 0): Promise<void> {
     const [random = 0] = this.#deps.random.bytes(1);
     const jittered = this.#nextMs * (0.5 + random / 512);
-    this.#nextMs = Math.min(BACKOFF_MAX_MS, this.#nextMs * 2);
+    this.#nextMs = Math.min(this.#maxMs, this.#nextMs * 2);
     await this.#deps.clock.sleep(Math.max(atLeastMs, jittered), signal).catch(() => undefined);
   }
 }
@@ -70,7 +75,7 @@ export async function establishIdentity(
     );
   }
   const passphrase = await options.passphrase();
-  const backoff = new Backoff(deps);
+  const backoff = new Backoff(deps, { maxMs: ENROLMENT_BACKOFF_MAX_MS });
   for (let attempt = 0; !options.signal.aborted; attempt += 1) {
     const endpoint = options.endpoints[attempt % options.endpoints.length] ?? '';
     try {
@@ -121,7 +126,7 @@ export async function keepSession(
 ): Promise<void> {
   const { log } = deps;
   const { endpoints, signal } = options;
-  const backoff = new Backoff(deps);
+  const backoff = new Backoff(deps, { maxMs: SESSION_BACKOFF_MAX_MS });
   let redirects = 0;
   for (let atOnce = true; !signal.aborted; ) {
     const { endpoint, waitMs } = endpoints.next();
