@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Tests that freeze filesystems, attach loop devices or boot machines: one file at a time, for they share the machine's two cores. */
 const deviceTests = [
-  'test/integration/{agent,bench,capture,datapath,errors,guest,machines,scrub}.test.ts',
+  'test/integration/{agent,bench,capture,datapath,endurance,errors,guest,machines,scrub}.test.ts',
 ];
 const slow = {
   testTimeout: 120_000,

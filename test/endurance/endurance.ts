@@ -34,7 +34,6 @@ const report = emptyReport(options);
 const folder = mkdtempSync(path.join(os.tmpdir(), 'farshore-endurance-'));
 const logs = path.join(folder, 'logs');
 undo.add(`remove ${folder}`, () => rmSync(folder, { recursive: true, force: true }));
-let site: EnduranceSite | undefined;
 let run: Run | undefined;
 try {
   await endure();
@@ -42,8 +41,9 @@ try {
   report.problems.push(error instanceof Error ? error.message : String(error));
   if (error instanceof Error && !interrupted.signal.aborted) say(error.stack ?? '');
 }
+// From here on nothing is started again.
+interrupted.abort(new Error('the run is over'));
 await run?.leave();
-for (const part of site?.parts ?? []) part.retire();
 if (options.logs !== undefined) cpSync(logs, options.logs, { recursive: true });
 report.problems.push(...(await undo.all()).map((failure) => `could not ${failure}`));
 report.ok = report.problems.length === 0;
@@ -59,7 +59,7 @@ async function endure(): Promise<void> {
   say(`seed ${options.seed}`);
   process.env.KUBEBUILDER_ASSETS = await ensureKubernetes({ say, signal });
   say('starting an API server, storage, an operator, two process servers and an applier');
-  site = await EnduranceSite.start({ folder, logs, undo, patience });
+  const site = await EnduranceSite.start({ folder, logs, undo, patience, say });
   for (const { name, disksMiB } of MACHINES) await site.addMachine(name, disksMiB);
   run = new Run({ site, patience, seed: options.seed, minutes: options.minutes, say });
   await run.begin({ logs, undo });

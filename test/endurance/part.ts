@@ -6,16 +6,27 @@ const RESTART_AFTER_MS = 1_000;
 
 export class Part {
   readonly name: string;
-  /** Ends that nobody asked for. */
+  /** Ends that nobody asked for, and starts that failed. */
   readonly ownEnds: string[] = [];
   readonly #start: () => Running | Promise<Running>;
+  readonly #signal: AbortSignal;
   #running: Running | undefined;
-  #watch: NodeJS.Timeout | undefined;
-  #wanted = false;
+  #timer: NodeJS.Timeout | undefined;
+  /** Starting and killing, one after the other. */
+  #work: Promise<void> = Promise.resolve();
 
-  constructor(name: string, start: () => Running | Promise<Running>) {
+  /** Once `signal` is aborted it is not started any more, and can be asked to end. */
+  constructor(
+    name: string,
+    options: { start: () => Running | Promise<Running>; signal: AbortSignal },
+  ) {
     this.name = name;
-    this.#start = start;
+    this.#start = options.start;
+    this.#signal = options.signal;
+    this.#signal.addEventListener('abort', () => {
+      clearTimeout(this.#timer);
+      this.resume();
+    });
   }
 
   get logFile(): string | undefined {
@@ -26,19 +37,20 @@ export class Part {
     return this.#running?.alive() ?? false;
   }
 
-  /** Starts it, and again whenever it ends, until `kill` or `retire`. */
+  /** Starts it, and again whenever it ends, until `kill`. */
   async up(): Promise<void> {
-    this.#wanted = true;
-    this.#running = await this.#start();
-    clearInterval(this.#watch);
-    this.#watch = setInterval(() => this.#look(), LOOK_EVERY_MS);
+    await this.#next(async () => {
+      if (this.#signal.aborted || this.alive) return;
+      this.#running = await this.#start();
+      this.#watch();
+    });
   }
 
   /** SIGKILL; it stays dead. */
   async kill(): Promise<void> {
-    this.#wanted = false;
-    clearInterval(this.#watch);
-    await this.#running?.kill();
+    await this.#next(async () => {
+      await this.#running?.kill();
+    });
   }
 
   suspend(): void {
@@ -49,20 +61,21 @@ export class Part {
     if (this.alive) process.kill(this.#running?.pid ?? 0, 'SIGCONT');
   }
 
-  /** Nobody starts it again, and it can be asked to end. */
-  retire(): void {
-    this.#wanted = false;
-    clearInterval(this.#watch);
-    this.resume();
+  #next(work: () => Promise<void>): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#work = this.#work.catch(() => undefined).then(work);
+    return this.#work;
   }
 
-  #look(): void {
-    const running = this.#running;
-    if (!this.#wanted || running === undefined || running.alive()) return;
-    clearInterval(this.#watch);
-    this.ownEnds.push(`${this.name} ${running.failure() ?? 'ended in order'}`);
-    setTimeout(() => {
-      if (this.#wanted) this.up().catch((error) => this.ownEnds.push(String(error)));
-    }, RESTART_AFTER_MS);
+  #watch(): void {
+    clearTimeout(this.#timer);
+    if (this.#signal.aborted) return;
+    this.#timer = setTimeout(() => {
+      if (this.alive) return this.#watch();
+      this.ownEnds.push(`${this.name} ${this.#running?.failure() ?? 'ended in order'}`);
+      this.#timer = setTimeout(() => {
+        this.up().catch((error) => this.ownEnds.push(`${this.name}: ${error}`));
+      }, RESTART_AFTER_MS);
+    }, LOOK_EVERY_MS);
   }
 }

@@ -65,8 +65,9 @@ export function firstDifference(bytes: Uint8Array, file: string): number | undef
     for (let offset = 0; offset < bytes.length; offset += READ_BYTES) {
       const length = readSync(descriptor, piece, 0, READ_BYTES, offset);
       const expected = bytes.subarray(offset, offset + READ_BYTES);
-      if (Buffer.compare(piece.subarray(0, length), expected) === 0) continue;
-      return offset + expected.findIndex((byte, index) => byte !== piece[index]);
+      const found = piece.subarray(0, length);
+      if (Buffer.compare(found, expected) === 0) continue;
+      return offset + expected.findIndex((byte, index) => byte !== found[index]);
     }
     return undefined;
   } finally {

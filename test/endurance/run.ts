@@ -34,6 +34,8 @@ export class Run {
   readonly #say: (line: string) => void;
   readonly #watch: Watch;
   readonly #underWay = new Map<string, { fault: Fault; healed: Promise<void> }>();
+  /** Those that the end of the run caught. */
+  readonly #unhealed: Fault[] = [];
   readonly #struck: Struck[] = [];
   readonly #blind: { machine: string; fromMs: number; toMs: number }[] = [];
   readonly #takeovers: Takeover[] = [];
@@ -146,8 +148,11 @@ export class Run {
   /** After a failure: faults that are under way are healed, so that everything can be undone. */
   async leave(): Promise<void> {
     await this.#watch.end();
-    for (const { fault } of this.#underWay.values())
-      await Promise.resolve(fault.heal()).catch(() => undefined);
+    await this.#allHealed();
+    for (const fault of this.#unhealed)
+      await Promise.resolve()
+        .then(() => fault.heal())
+        .catch(() => undefined);
   }
 
   async #strike(kind: string, leftSeconds: number): Promise<void> {
@@ -159,9 +164,12 @@ export class Run {
     const { part, seconds } = fault;
     this.#note(kind, { part, seconds, fromMs });
     await fault.strike();
-    const healed = this.#healLater(fault, fromMs).finally(() => this.#underWay.delete(part));
-    // Seen where it is waited for.
-    healed.catch(() => undefined);
+    const healed = this.#healLater(fault, fromMs)
+      .catch((error) => {
+        this.#troubles.push(`${kind} of ${part} could not be healed: ${error}`);
+        this.#unhealed.push(fault);
+      })
+      .finally(() => this.#underWay.delete(part));
     this.#underWay.set(part, { fault, healed });
   }
 

@@ -23,6 +23,7 @@ import {
   secretValue,
   VAULT,
 } from '../../hack/demonstration/manifests.ts';
+import type { Running } from '../../hack/demonstration/process.ts';
 import type { Undo } from '../../hack/demonstration/undo.ts';
 import { getObject, isTrue } from '../../hack/demonstration/watch.ts';
 import { openVaultStores, type VaultStores } from '../../platform/azure/vaultStores.ts';
@@ -73,6 +74,7 @@ export class EnduranceSite {
   readonly #wires: Wires;
   readonly #passphrase: string;
   readonly #patience: Patience;
+  readonly #say: (line: string) => void;
 
   private constructor(parts: {
     cloud: Cloud;
@@ -80,6 +82,7 @@ export class EnduranceSite {
     wires: Wires;
     passphrase: string;
     patience: Patience;
+    say: (line: string) => void;
     ways: readonly Wire[];
   }) {
     const { cloud, place, wires, ways } = parts;
@@ -88,17 +91,18 @@ export class EnduranceSite {
     this.#wires = wires;
     this.#passphrase = parts.passphrase;
     this.#patience = parts.patience;
+    this.#say = parts.say;
     this.stores = openVaultStores(world, {
       connectionString: cloud.azurite.connectionString,
       container: cloud.container,
       patience: { stallMs: 3_000, totalMs: 6_000 },
     });
-    this.operator = new Part('operator', () =>
+    this.operator = this.#part('operator', () =>
       startOperator(cloud, { ...place, metricsPort: 0 }, { flags: ['--poll-seconds', '2'] }),
     );
     this.applierWire = wires.join();
     const { inside } = this.applierWire;
-    this.applier = new Part('applier', async () =>
+    this.applier = this.#part('applier', async () =>
       startApplier(await this.#bootstrap(`${VAULT}-applier`), place, { inside }),
     );
     this.replicas = ways.map((wire, index) => this.#replica(wire, `${PROCESS_SERVER}-${index}`));
@@ -110,10 +114,12 @@ export class EnduranceSite {
     logs: string;
     undo: Undo;
     patience: Patience;
+    say: (line: string) => void;
   }): Promise<EnduranceSite> {
-    const { patience, ...place } = options;
+    const { patience, say, ...place } = options;
     const { folder, undo } = place;
     const wires = Wires.lay(undo);
+    say(`network ${wires.address}/24, namespaces ${wires.label}-*`);
     const ways = [wires.join(), wires.join()];
     const cloud = await startCloud({ folder, undo, storageHost: wires.address });
     patience.signal.throwIfAborted();
@@ -125,7 +131,7 @@ export class EnduranceSite {
       processServerPort: AGENT_PORT,
       replicas: ways.map(({ address }) => `${address}:${AGENT_PORT}`),
     });
-    const site = new EnduranceSite({ cloud, place, wires, passphrase, patience, ways });
+    const site = new EnduranceSite({ cloud, place, wires, passphrase, patience, say, ways });
     await site.operator.up();
     await patience.until('the vault is ready', START_MS, () =>
       isTrue(getObject(cloud, 'recoveryvault', VAULT), 'Ready') ? true : undefined,
@@ -147,7 +153,7 @@ export class EnduranceSite {
     const wire = this.#wires.join();
     const host = this.replicas[0]?.wire.address ?? '';
     const enrolment = { passphrase: this.#passphrase, port: AGENT_PORT, host };
-    const agent = new Part(`agent-${name}`, () =>
+    const agent = this.#part(`agent-${name}`, () =>
       startAgent({ ...enrolment, name, inside: wire.inside }, place),
     );
     const machine = {
@@ -156,6 +162,9 @@ export class EnduranceSite {
     };
     this.machines.push(machine);
     await agent.up();
+    this.#say(
+      `${name} is machine ${machineId}, on ${source.disks.map((one) => one.device).join(' and ')}`,
+    );
     return machine;
   }
 
@@ -168,9 +177,13 @@ export class EnduranceSite {
     ];
   }
 
+  #part(name: string, start: () => Running | Promise<Running>): Part {
+    return new Part(name, { start, signal: this.#patience.signal });
+  }
+
   #replica(wire: Wire, name: string): Replica {
     const volume = new CacheVolume({ ...this.#place, name, mib: CACHE_MIB });
-    const part = new Part(name, async () => {
+    const part = this.#part(name, async () => {
       // As a pod that starts: with the file that the Secret holds now.
       const bootstrap = await this.#bootstrap(name);
       const cache = volume.directory;

@@ -13,15 +13,16 @@ const BURST_BYTES = 128 << 10;
 export class Wires {
   /** This machine's address, reached from every namespace. */
   readonly address: string;
+  /** What its namespaces and interfaces are called by. */
+  readonly label: string;
   readonly #undo: Undo;
-  readonly #label: string;
   readonly #bridge: string;
   readonly #prefix: string;
   #members = 0;
 
   private constructor(undo: Undo, network: { label: string; bridge: string; prefix: string }) {
     this.#undo = undo;
-    this.#label = network.label;
+    this.label = network.label;
     this.#bridge = network.bridge;
     this.#prefix = network.prefix;
     this.address = `${network.prefix}.1`;
@@ -42,8 +43,8 @@ export class Wires {
   /** A new namespace at the end of a wire. */
   join(): Wire {
     const number = this.#members++;
-    const namespace = `${this.#label}-${number}`;
-    const outer = `${this.#label}v${number}`;
+    const namespace = `${this.label}-${number}`;
+    const outer = `${this.label}v${number}`;
     const address = `${this.#prefix}.${FIRST_MEMBER + number}`;
     ip(['netns', 'add', namespace]);
     // Its wire goes with it.
