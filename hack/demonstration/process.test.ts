@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { type Running, start, tail } from './process.ts';
 
 let logs: string;
@@ -71,4 +71,14 @@ test('a program that ends with another code than 0 has failed; with 0 it has not
   const good = shell('exit 0');
   await until('it ended', () => !good.alive());
   expect(good.failure()).toBeUndefined();
+});
+
+test('a program that was killed is sent nothing any more: its number may be somebody else’s by then', async () => {
+  const running = shell('sleep 600');
+  await running.kill();
+  const signals = vi.spyOn(process, 'kill');
+  onTestFinished(() => signals.mockRestore());
+  await running.stop();
+  await running.kill();
+  expect(signals).not.toHaveBeenCalled();
 });
