@@ -1,7 +1,7 @@
 /** One endurance run over a site: replication begins, faults are struck, everything converges, everything is compared. */
 
-import { listPoints } from '../../dataplane/journal/points.ts';
 import type { Undo } from '../../hack/demonstration/undo.ts';
+import { listPoints } from '../../vault/pointIndex.ts';
 import { Chance } from '../sim/chance.ts';
 import { AgentLog } from './agentLog.ts';
 import { type Fault, KINDS } from './faults.ts';
