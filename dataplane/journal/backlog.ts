@@ -4,7 +4,7 @@
 import type { Lsn } from '../../vault/documents/fields.ts';
 import type { BarrierSummary } from '../../vault/documents/machineStatus.ts';
 import type { EntryPlace } from './cacheLog.ts';
-import { joins, type LogRun } from './cacheRecovery.ts';
+import { joins, type LogRun } from './logRun.ts';
 
 /** The records of one segment. */
 export interface Cut {

@@ -22,8 +22,9 @@ import type {
   Random,
 } from '../../platform/ports.ts';
 import { CacheLog, LOG_DIRECTORY } from './cacheLog.ts';
-import { joins, type LogRun, type RecoveredLog, recoverLog } from './cacheRecovery.ts';
+import { type RecoveredLog, recoverLog } from './cacheRecovery.ts';
 import type { LocalJournal, LocalJournalDeps } from './localJournal.ts';
+import { joins, type LogRun } from './logRun.ts';
 import {
   type CacheUsage,
   type JournalCache,

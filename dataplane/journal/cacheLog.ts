@@ -23,6 +23,7 @@ const GROUP_BYTES_MAX = 16 << 20;
 /** Payloads below this are gathered into one write. */
 const GATHER_BELOW = 256 << 10;
 const GATHER_SIZE = 1 << 20;
+const WINDOW_SIZE = 1 << 20;
 
 export interface LogAppend {
   machineId: string;
@@ -304,7 +305,7 @@ export async function* readEntries(
 ): AsyncGenerator<{ header: EntryHeader; place: EntryPlace; payload: Uint8Array }> {
   const file = await disk.open(logFileName(range.file), 'read');
   try {
-    const window = new FileWindow(file);
+    const window = new FileWindow(file, range.end - range.offset);
     for (let offset = range.offset; offset < range.end; ) {
       const headerBytes = await window.get(offset, ENTRY_HEADER_SIZE);
       const header = headerBytes && decodeEntryHeader(headerBytes, 0);
@@ -327,12 +328,14 @@ export async function* readEntries(
 /** Reads a file front to back with few, large reads. What `get` returns is valid until the next `get`. */
 export class FileWindow {
   readonly #file: DiskFile;
-  #buffer: Uint8Array = Buffer.allocUnsafeSlow(1 << 20);
+  #buffer: Uint8Array;
   #start = 0;
   #length = 0;
 
-  constructor(file: DiskFile) {
+  /** `length`: bytes that will be read of it, roughly. */
+  constructor(file: DiskFile, length: number) {
     this.#file = file;
+    this.#buffer = Buffer.allocUnsafeSlow(Math.min(WINDOW_SIZE, length));
   }
 
   /** Undefined when the file ends before. */

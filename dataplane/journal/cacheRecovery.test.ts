@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { JournalWorld, machineId as machine, sda, until } from '../../test/fakes/journalWorld.ts';
@@ -5,7 +6,7 @@ import { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
 import { silentLogger } from '../../test/fakes/silentLogger.ts';
 import { SourceAgent } from '../../test/fakes/sourceAgent.ts';
 import type { Cache } from './cache.ts';
-import { LOG_HEADER_SIZE } from './cacheEntry.ts';
+import { ENTRY_HEADER_SIZE, encodeEntryHeader, entrySize, LOG_HEADER_SIZE } from './cacheEntry.ts';
 import { CacheLog, logFileName, readEntries } from './cacheLog.ts';
 import { decideRecovery, type LogFileState, recoverLog, recoveryTable } from './cacheRecovery.ts';
 
@@ -122,6 +123,25 @@ describe('the log', () => {
       ),
       { numRuns: 20 },
     );
+  });
+
+  test('what a killed process had written and not synced is durable before anybody hears of it', async () => {
+    const disk = new MemoryDisk();
+    const { log } = await openLog(disk);
+    await log.append(entry(1));
+    const unsynced = new Uint8Array(entrySize(100));
+    unsynced.fill(2, ENTRY_HEADER_SIZE, ENTRY_HEADER_SIZE + 100);
+    const payload = unsynced.subarray(ENTRY_HEADER_SIZE, ENTRY_HEADER_SIZE + 100);
+    const { firstLsn, count, incarnation } = entry(2);
+    const payloadCrc = crc32(payload);
+    encodeEntryHeader(unsynced, 0, {
+      ...{ machineId, incarnation, firstLsn, count, payloadCrc, payloadLength: 100, durable: 0 },
+    });
+    const file = await disk.open(logFileName(1), 'readWrite');
+    await file.write(unsynced, await file.size());
+    expect(await lsnsOf(disk)).toEqual([1, 2]);
+    disk.crash();
+    expect(await lsnsOf(disk)).toEqual([1, 2]);
   });
 
   test('after a failed sync nothing is acknowledged any more, until it is opened again', async () => {

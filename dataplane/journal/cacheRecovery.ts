@@ -13,13 +13,8 @@ import {
   entrySize,
   LOG_HEADER_SIZE,
 } from './cacheEntry.ts';
-import {
-  type EntryPlace,
-  FileWindow,
-  LOG_DIRECTORY,
-  logFileName,
-  logNumberOf,
-} from './cacheLog.ts';
+import { FileWindow, LOG_DIRECTORY, logFileName, logNumberOf } from './cacheLog.ts';
+import { type LogRun, RunIndex } from './logRun.ts';
 import { JournalError } from './machineJournal.ts';
 
 /** How one log file was found. */
@@ -138,15 +133,6 @@ export function decideRecovery(state: LogFileState): RecoveryRow {
   return rows[0] as RecoveryRow;
 }
 
-/** A run of one machine's entries with consecutive LSNs, in one file, possibly with others' entries between them. */
-export interface LogRun {
-  machineId: string;
-  incarnation: bigint;
-  firstLsn: bigint;
-  lastLsn: bigint;
-  place: EntryPlace;
-}
-
 export interface RecoveredLog {
   /** Number → size, after repair. */
   files: Map<number, number>;
@@ -157,7 +143,7 @@ export interface RecoveredLog {
   holes: { file: number; offset: number }[];
 }
 
-/** Reads the whole log, repairs its tail, and says which entries are there. Throws JournalError (CacheUnreadable). */
+/** Reads the whole log, repairs its tail, and says which entries are there, durably. Throws JournalError (CacheUnreadable). */
 export async function recoverLog(
   disk: Disk,
   options: { cacheId: string; logger: Logger },
@@ -332,7 +318,7 @@ async function scanFile(disk: Disk, number: number): Promise<FileScan> {
       badWasDurable: false,
       end: LOG_HEADER_SIZE,
     };
-    const window = new FileWindow(file);
+    const window = new FileWindow(file, size);
     const index = new RunIndex(number, scan.runs);
     for (let offset = LOG_HEADER_SIZE; offset < size; ) {
       const entry = await readWholeEntry(window, offset);
@@ -368,54 +354,4 @@ async function readWholeEntry(
   );
   if (rest === undefined) return undefined;
   return crc32(rest.subarray(0, header.payloadLength)) === header.payloadCrc ? header : undefined;
-}
-
-/** Entries of a machine lie in runs; a run may span others' small entries, so that an index stays small. */
-export class RunIndex {
-  /** Others' bytes between two entries that are cheaper to read over than to remember. */
-  static readonly gapMax = 256 << 10;
-  /** A run shorter than this takes the next entry wherever in the file it is: so there are at most 64 runs a machine and file. */
-  static readonly spanMin = 4 << 20;
-  readonly #runs: LogRun[];
-  readonly #file: number;
-  readonly #latest = new Map<string, LogRun>();
-
-  constructor(file: number, runs: LogRun[]) {
-    this.#file = file;
-    this.#runs = runs;
-  }
-
-  /** What follows lies behind bytes that can't be read: no run may span them. */
-  breakRuns(): void {
-    this.#latest.clear();
-  }
-
-  add(entry: EntryHeader, place: EntryPlace): void {
-    const key = `${entry.machineId}/${entry.incarnation}`;
-    const lastLsn = entry.firstLsn + BigInt(entry.count) - 1n;
-    const run = this.#latest.get(key);
-    if (run !== undefined && joins(run, { firstLsn: entry.firstLsn, place })) {
-      run.lastLsn = lastLsn;
-      run.place = { ...run.place, end: place.end };
-      return;
-    }
-    const { machineId, incarnation, firstLsn } = entry;
-    const begun: LogRun = {
-      machineId,
-      incarnation,
-      firstLsn,
-      lastLsn,
-      place: { ...place, file: this.#file },
-    };
-    this.#latest.set(key, begun);
-    this.#runs.push(begun);
-  }
-}
-
-/** Whether an entry goes on a run: next LSN, same file, and near enough. */
-export function joins(run: LogRun, next: { firstLsn: bigint; place: EntryPlace }): boolean {
-  if (run.place.file !== next.place.file || run.lastLsn + 1n !== next.firstLsn) return false;
-  const gap = next.place.offset - run.place.end;
-  const span = run.place.end - run.place.offset;
-  return gap <= RunIndex.gapMax || span < RunIndex.spanMin;
 }

@@ -16,10 +16,10 @@ import {
 import { Backlog, type BacklogEntry } from './backlog.ts';
 import { checkBatch } from './batchCheck.ts';
 import { type CacheLog, LogDamage } from './cacheLog.ts';
-import type { LogRun } from './cacheRecovery.ts';
 import { checkBarrierDisks, knownDisk, mergeDisks } from './journalDisks.ts';
 import { JournalTables } from './journalTables.ts';
 import type { LeafTable } from './leafTable.ts';
+import type { LogRun } from './logRun.ts';
 import { maxLsn, minLsn } from './lsn.ts';
 import {
   type BarrierRequest,

@@ -7,12 +7,12 @@ import { errorMessage } from '../../platform/errors.ts';
 import type { Clock } from '../../platform/ports.ts';
 import { isStoreError } from '../../platform/storeErrors.ts';
 import { LogDamage, readEntries } from './cacheLog.ts';
-import type { LogRun } from './cacheRecovery.ts';
 import type { ChainPosition } from './chain.ts';
 import { claimJournal } from './claim.ts';
 import { mergeDisks, tablePath } from './journalDisks.ts';
 import { LeafTable } from './leafTable.ts';
 import { LocalJournal, type LocalJournalDeps } from './localJournal.ts';
+import type { LogRun } from './logRun.ts';
 import { maxLsn, minLsn } from './lsn.ts';
 import { fencedError, type JournalDisk, type OpenMachineOptions } from './machineJournal.ts';
 import {

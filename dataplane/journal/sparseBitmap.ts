@@ -70,7 +70,7 @@ export class SparseBitmap {
     this.#chunks.clear();
     this.#changed.clear();
     const size = await file.size();
-    const buffer = new Uint8Array(LOAD_BYTES);
+    const buffer = new Uint8Array(Math.min(LOAD_BYTES, size));
     for (let offset = 0; offset < size; offset += LOAD_BYTES) {
       const read = await file.read(buffer, offset);
       for (let at = 0; at < read; at += CHUNK_BYTES) {

@@ -21,14 +21,19 @@ export const sda: JournalDisk = { index: 0, name: 'sda', sizeBytes: 3 * MIB };
 /** A vault, a clock, and as many process servers' caches as a test opens. */
 export class JournalWorld {
   readonly clock = new ManualClock();
-  readonly objects = new MemoryObjectStore({ clock: this.clock });
+  readonly objects: MemoryObjectStore;
   readonly pages = new MemoryPageBlobStore({ clock: this.clock });
   readonly disk = new MemoryDisk();
   readonly logger = recordingLogger();
   readonly random: SeededRandom;
   readonly #limits: Partial<CacheLimits>;
 
-  constructor(options: { limits?: Partial<CacheLimits>; seed?: number } = {}) {
+  /** `objects`: a vault that is there already, copied. */
+  constructor(
+    options: { limits?: Partial<CacheLimits>; seed?: number; objects?: MemoryObjectStore } = {},
+  ) {
+    const { clock } = this;
+    this.objects = options.objects?.copy({ clock }) ?? new MemoryObjectStore({ clock });
     this.#limits = { logFileBytes: MIB, minFreeBytes: 0, ...options.limits };
     this.random = new SeededRandom(options.seed ?? 1);
   }
@@ -52,9 +57,13 @@ export class JournalWorld {
     return new Chain({ objects: this.objects, codec: inlineCodec }, { machineId, dataKey });
   }
 
-  /** The disk that the vault's journal makes, and the barriers whose root is not the disk's at that moment. */
-  async replayVault(sizeBytes = sda.sizeBytes) {
+  /**
+   * The disk that the vault's journal makes, also as it is after the record of LSN `at`, and the barriers whose root is not the disk's
+   * at that moment.
+   */
+  async replayVault(sizeBytes = sda.sizeBytes, at = 0n) {
     const disk = new Uint8Array(sizeBytes);
+    let before = disk.slice();
     const barriers: bigint[] = [];
     const wrongBarriers: bigint[] = [];
     let lsn = 0n;
@@ -65,11 +74,12 @@ export class JournalWorld {
           offset = next;
           lsn += 1n;
           applyRecord(record, new Map([[0, disk]]));
+          if (lsn === at) before = disk.slice();
           if (record.kind !== RecordKind.Barrier) continue;
           barriers.push(lsn);
           if (record.barrier.disks[0]?.root !== rootOf(disk)) wrongBarriers.push(lsn);
         }
-    return { disk, barriers, wrongBarriers, lsn };
+    return { disk, before, barriers, wrongBarriers, lsn };
   }
 }
 

@@ -1,74 +1,7 @@
 import { FarshoreError } from '../../platform/errors.ts';
 import type { Disk, DiskFile } from '../../platform/ports.ts';
+import { type Choices, Inode } from './inode.ts';
 import type { SeededRandom } from './seededRandom.ts';
-
-const SECTOR = 512;
-
-/** One change since the last sync: what was there before, and what the writer put. */
-interface PendingChange {
-  /** A sync failed since: later ones do not make it durable any more, though it still reads back. */
-  doomed: boolean;
-  offset: number;
-  before: Uint8Array;
-  sizeBefore: number;
-  after: Uint8Array;
-  sizeAfter: number;
-}
-
-class Inode {
-  bytes = new Uint8Array(0);
-  size = 0;
-  pending: PendingChange[] = [];
-
-  change(offset: number, after: Uint8Array, sizeAfter: number): void {
-    const sizeBefore = this.size;
-    const before = this.bytes.slice(offset, Math.min(offset + after.length, this.bytes.length));
-    this.pending.push({
-      doomed: false,
-      offset,
-      before,
-      sizeBefore,
-      after: after.slice(),
-      sizeAfter,
-    });
-    this.apply(offset, after, sizeAfter);
-  }
-
-  apply(offset: number, bytes: Uint8Array, size: number): void {
-    const needed = Math.max(size, offset + bytes.length);
-    if (needed > this.bytes.length) {
-      const grown = new Uint8Array(Math.max(needed, this.bytes.length * 2));
-      grown.set(this.bytes);
-      this.bytes = grown;
-    }
-    this.bytes.set(bytes, offset);
-    // What lies past the end reads as zero when the file grows again.
-    if (size < this.size) this.bytes.fill(0, size, this.size);
-    this.size = size;
-  }
-
-  /** What a failed sync leaves behind may be lost, or be there already. */
-  syncFailed(): void {
-    for (const change of this.pending) change.doomed = true;
-  }
-
-  synced(): void {
-    const first = this.pending.findIndex(({ doomed }) => doomed);
-    this.pending = first < 0 ? [] : this.pending.slice(first);
-  }
-
-  rollBack(): PendingChange[] {
-    const lost = this.pending;
-    this.pending = [];
-    for (const change of [...lost].reverse()) {
-      const restored = new Uint8Array(change.after.length);
-      restored.set(change.before);
-      this.apply(change.offset, restored, Math.max(change.sizeBefore, change.sizeAfter));
-      this.apply(0, new Uint8Array(0), change.sizeBefore);
-    }
-    return lost;
-  }
-}
 
 export type DiskOperation =
   | 'open'
@@ -102,6 +35,8 @@ export class MemoryDisk implements Disk {
   #durableDirectories = new Set<string>(['.']);
   #generation = 0;
   #nameChanges: NameChange[] = [];
+  /** Decide what the last crash left, file by file, as somebody looks. */
+  #choices: Choices | undefined;
   capacityBytes: number;
   /** Returns an error to make an operation fail. */
   fault: ((operation: DiskOperation, path: string) => Error | undefined) | undefined;
@@ -122,21 +57,65 @@ export class MemoryDisk implements Disk {
   }
 
   /**
-   * Power fails: open files are dead, unsynced names and bytes are gone. With `torn`, some of them survive, as the seed decides.
+   * Power fails: open files are dead, unsynced names and bytes are gone. With `torn`, some of them survive, as the seed decides; with
+   * `choices` any of them may: names are decided at once, a file's bytes when it is looked at.
    */
-  crash(options: { torn?: SeededRandom } = {}): void {
+  crash(options: { torn?: SeededRandom; choices?: Choices } = {}): void {
+    const { torn, choices } = options;
     this.#generation += 1;
-    if (options.torn !== undefined) this.#keepSomeNames(options.torn);
+    if (torn !== undefined) this.#keepSomeNames((changes) => torn.below(changes + 1));
+    if (choices !== undefined) this.#keepSomeNames((changes) => choices.choose(changes + 1));
+    this.#choices = choices;
     this.#nameChanges = [];
     this.#directories = new Set(this.#durableDirectories);
     this.#names = new Map(
       [...this.#durableNames].filter(([path]) => this.#directories.has(directoryOf(path))),
     );
     this.#durableNames = new Map(this.#names);
-    for (const inode of new Set(this.#names.values())) {
-      const lost = inode.rollBack();
-      if (options.torn !== undefined) tear(inode, lost, options.torn);
-    }
+    for (const inode of new Set(this.#names.values()))
+      if (choices === undefined) inode.crash(torn);
+      else inode.crashUndecided();
+  }
+
+  /** The same disk again, in the same state; files that are open here are not open there. */
+  copy(): MemoryDisk {
+    const copy = new MemoryDisk({ capacityBytes: this.capacityBytes });
+    const copies = new Map<Inode, Inode>();
+    const copyOf = <T extends Inode | undefined>(inode: T): T => {
+      if (inode === undefined) return inode;
+      const made = copies.get(inode) ?? inode.copy();
+      copies.set(inode, made);
+      return made as T;
+    };
+    const copyMap = <T extends Inode | undefined>(names: Map<string, T>) =>
+      new Map([...names].map(([name, inode]) => [name, copyOf(inode)]));
+    copy.#names = copyMap(this.#names);
+    copy.#durableNames = copyMap(this.#durableNames);
+    copy.#directories = new Set(this.#directories);
+    copy.#durableDirectories = new Set(this.#durableDirectories);
+    copy.#nameChanges = this.#nameChanges.map(({ directory, after }) => ({
+      directory,
+      after: copyMap(after),
+    }));
+    copy.#choices = this.#choices;
+    return copy;
+  }
+
+  /** All that can make a difference later on, piece by piece: disks of the same essence behave alike. */
+  *essence(): Generator<string | Uint8Array> {
+    const numbers = new Map<Inode, number>();
+    const found: Inode[] = [];
+    const numberOf = (inode: Inode | undefined): string => {
+      if (inode === undefined) return '-';
+      if (!numbers.has(inode)) numbers.set(inode, found.push(inode));
+      return String(numbers.get(inode));
+    };
+    const describe = (names: Map<string, Inode | undefined>) =>
+      [...names].map(([name, inode]) => `${name}=${numberOf(inode)}`).join();
+    yield `${describe(this.#names)};${describe(this.#durableNames)}`;
+    yield `${[...this.#directories].join()};${[...this.#durableDirectories].join()}`;
+    for (const { directory, after } of this.#nameChanges) yield `${directory}:${describe(after)}`;
+    for (const inode of found) yield* inode.essence();
   }
 
   async open(path: string, mode: Parameters<Disk['open']>[1]): Promise<DiskFile> {
@@ -230,10 +209,11 @@ export class MemoryDisk implements Disk {
     this.#nameChanges.push({ directory: directoryOf(path), after });
   }
 
-  #keepSomeNames(random: SeededRandom): void {
+  /** Of each directory's changes a first part, as long as `howMany` says. */
+  #keepSomeNames(howMany: (changes: number) => number): void {
     for (const directory of new Set(this.#nameChanges.map((change) => change.directory))) {
       const changes = this.#nameChanges.filter((change) => change.directory === directory);
-      for (const { after } of changes.slice(0, random.below(changes.length + 1)))
+      for (const { after } of changes.slice(0, howMany(changes.length)))
         for (const [name, inode] of after)
           if (inode === undefined) this.#durableNames.delete(name);
           else this.#durableNames.set(name, inode);
@@ -276,6 +256,7 @@ export class MemoryDisk implements Disk {
     return {
       read: async (into, offset) => {
         begin('read');
+        inode.decide(this.#choices);
         const source = inode.bytes.subarray(offset, Math.min(offset + into.length, inode.size));
         into.set(source);
         this.counts.read += 1;
@@ -283,6 +264,7 @@ export class MemoryDisk implements Disk {
       },
       write: async (bytes, offset) => {
         begin('write');
+        inode.decide(this.#choices);
         change(offset, bytes, Math.max(inode.size, offset + bytes.length));
         this.counts.write += 1;
       },
@@ -298,39 +280,21 @@ export class MemoryDisk implements Disk {
       },
       truncate: async (size) => {
         begin('truncate');
+        if (size === 0) inode.forgetUndecided();
+        inode.decide(this.#choices);
         change(size, new Uint8Array(Math.max(0, inode.size - size)), Math.max(size, inode.size));
         change(0, new Uint8Array(0), size);
         this.counts.truncate += 1;
       },
       size: async () => {
         begin('read');
+        inode.decide(this.#choices);
         return inode.size;
       },
       close: async () => {
         open = false;
       },
     };
-  }
-}
-
-function tear(inode: Inode, lost: readonly PendingChange[], random: SeededRandom): void {
-  for (const change of lost) {
-    if (random.chance(0.5)) continue;
-    const sectors = Math.ceil(change.after.length / SECTOR);
-    const kept = random.chance(0.5)
-      ? change.after.length
-      : Math.min(random.below(sectors + 1) * SECTOR, change.after.length);
-    const size =
-      change.sizeAfter < change.sizeBefore
-        ? change.sizeAfter
-        : Math.max(inode.size, change.offset + kept);
-    const holes = sectors > 1 && random.chance(0.3);
-    inode.apply(0, new Uint8Array(0), size);
-    for (let at = 0; at < kept; at = holes ? at + SECTOR : kept) {
-      if (holes && random.chance(0.4)) continue;
-      const end = holes ? Math.min(at + SECTOR, kept) : kept;
-      inode.apply(change.offset + at, change.after.subarray(at, end), size);
-    }
   }
 }
 

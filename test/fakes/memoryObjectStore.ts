@@ -44,6 +44,27 @@ export class MemoryObjectStore implements ObjectStore {
     this.#clock = deps.clock;
   }
 
+  /** The same objects in a store of its own. */
+  copy(deps: { clock: Clock }): MemoryObjectStore {
+    const copy = new MemoryObjectStore(deps);
+    for (const [key, stored] of this.#objects) copy.#objects.set(key, stored);
+    copy.#version = this.#version;
+    return copy;
+  }
+
+  /** Rises with every change. */
+  get changes(): number {
+    return this.#version;
+  }
+
+  /** Everything stored, piece by piece. */
+  *essence(): Generator<string | Uint8Array> {
+    for (const [key, { body }] of this.#objects) {
+      yield key;
+      yield body;
+    }
+  }
+
   /** All keys, in order. */
   keys(): string[] {
     return [...this.#objects.keys()].sort();
@@ -119,6 +140,7 @@ export class MemoryObjectStore implements ObjectStore {
       if (stored === undefined) return 'missing';
       if (condition !== undefined && condition.etag !== stored.etag) return 'conflict';
       this.#objects.delete(key);
+      this.#version += 1;
       return 'removed';
     });
   }

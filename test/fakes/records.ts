@@ -9,6 +9,8 @@ import {
   RecordKind,
 } from '../../dataplane/journal/record.ts';
 
+const ZERO_BLOCK = new Uint8Array(BLOCK_SIZE);
+
 /** A source disk in memory that says what an agent would send of it. */
 export class SourceDisk {
   readonly index: number;
@@ -37,7 +39,7 @@ export class SourceDisk {
     for (let block = 0; block < 16; block++) {
       if ((blockMask & (1 << block)) === 0) continue;
       const bytes = content.subarray(block * BLOCK_SIZE, (block + 1) * BLOCK_SIZE);
-      if (bytes.every((byte) => byte === 0)) zeroMask |= 1 << block;
+      if (Buffer.compare(bytes, ZERO_BLOCK) === 0) zeroMask |= 1 << block;
       else blocks.push(bytes);
     }
     const record = new Uint8Array(DATA_HEADER_SIZE + blocks.length * BLOCK_SIZE);
