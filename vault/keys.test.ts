@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SeededRandom } from '../test/fakes/seededRandom.ts';
+import { standsHostileBytes } from '../test/fuzz/hostile.ts';
+import { sealedKey } from '../test/fuzz/targets/vault.ts';
 import {
   boxContext,
   boxKeyFromSeed,
@@ -22,6 +24,10 @@ const random = new SeededRandom(1);
 const vaultId = '11'.repeat(16);
 const machineId = '22'.repeat(16);
 const seed = fc.uint8Array({ minLength: 32, maxLength: 32 });
+
+test('a sealed key’s box of any bytes gives the secret that was sealed, or SealedKeyInvalid', async () => {
+  await standsHostileBytes(sealedKey);
+});
 
 describe('sealed keys', () => {
   test('any secret opens with the right key and context, and with no other', () => {

@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SeededRandom } from '../test/fakes/seededRandom.ts';
+import { standsHostileBytes } from '../test/fuzz/hostile.ts';
+import { keyString } from '../test/fuzz/targets/vault.ts';
 import { decodeKeyString, encodeKeyString } from './keyStrings.ts';
 import { encodeVaultKey } from './keys.ts';
 import { decodeRecoveryKey, decodeRecoveryRecipient, generateRecoveryKey } from './recoveryKey.ts';
@@ -16,6 +18,10 @@ describe('key strings', () => {
         expect(decodeKeyString('recovery-private', `  ${text.toUpperCase()}\n`)).toEqual(bytes);
       }),
     );
+  });
+
+  test('of every kind, changed anywhere, give the same key or KeyStringInvalid', async () => {
+    await standsHostileBytes(keyString);
   });
 
   test('one wrong, lost or doubled character is refused', () => {

@@ -1,6 +1,18 @@
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { z } from 'zod';
 import { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
-import { AgentStateStore, decodeState, encodeState, type SavedState } from './state.ts';
+import { standsHostileBytes } from '../../test/fuzz/hostile.ts';
+import { expectSame } from '../../test/fuzz/target.ts';
+import { agentFiles, agentState } from '../../test/fuzz/targets/agent.ts';
+import { valuesOf } from '../../test/fuzz/values.ts';
+import {
+  AgentStateStore,
+  decodeState,
+  encodeState,
+  type SavedState,
+  savedStateSchema,
+} from './state.ts';
 
 const state: SavedState = {
   machineId: 'ab'.repeat(16),
@@ -52,6 +64,34 @@ test('a state that was cut or flipped anywhere is no state, never a wrong one', 
   }
 });
 
+test('any state comes back with its bitmaps', () => {
+  const bytes = fc.uint8Array({ maxLength: 20 });
+  fc.assert(
+    fc.property(
+      valuesOf(savedStateSchema),
+      fc.infiniteStream(fc.tuple(bytes, bytes, bytes)),
+      (json, bitmaps) => {
+        const whole = json as SavedState;
+        const disks = whole.disks.map((disk) => {
+          const [dirty, sent, sentBefore] = bitmaps.next().value;
+          return { ...disk, dirty, sent, sentBefore };
+        });
+        const saved: SavedState = { ...whole, disks };
+        expectSame('a state', plain(decodeState(encodeState(saved))), plain(saved));
+      },
+    ),
+    { numRuns: 100 },
+  );
+});
+
+test('a state of any bytes, also with a right checksum, is a state or AgentStateInvalid', async () => {
+  await standsHostileBytes(agentState);
+});
+
+test('identity, request, boot and endpoints of any bytes are read or refused, and never throw anything else', async () => {
+  await standsHostileBytes(agentFiles);
+});
+
 test('the highest LSN given survives on its own', async () => {
   const disk = new MemoryDisk();
   const store = new AgentStateStore(disk);
@@ -71,3 +111,12 @@ test('saving from two places at once loses neither, and the later one stays', as
   );
   expect((await store.load())?.acknowledgedBarrierLsn).toBe(3n);
 });
+
+/** In one order, without the lengths that the file has beside. */
+function plain(state: SavedState): unknown {
+  const { disks, ...rest } = state;
+  return [
+    z.encode(savedStateSchema.omit({ disks: true }), rest),
+    disks.map((disk) => [disk.index, disk.mark, disk.dirty, disk.sent, disk.sentBefore]),
+  ];
+}

@@ -192,9 +192,13 @@ export function decodeState(bytes: Uint8Array): SavedState {
   if (buffer.readUInt32LE(8) !== crc32(buffer.subarray(12))) throw invalid('its checksum is wrong');
   const jsonEnd = HEADER_SIZE + buffer.readUInt32LE(12);
   if (jsonEnd > buffer.length || jsonEnd > JSON_MAX) throw invalid('its lengths contradict');
-  const parsed = savedStateSchema.safeParse(
-    JSON.parse(buffer.toString('utf8', HEADER_SIZE, jsonEnd)),
-  );
+  let json: unknown;
+  try {
+    json = JSON.parse(buffer.toString('utf8', HEADER_SIZE, jsonEnd));
+  } catch (cause) {
+    throw invalid('it holds no JSON', { cause });
+  }
+  const parsed = savedStateSchema.safeParse(json);
   if (!parsed.success) throw invalid(parsed.error.issues[0]?.message ?? 'its fields are wrong');
   let offset = jsonEnd;
   const take = (length: number): Uint8Array => {
@@ -209,8 +213,12 @@ export function decodeState(bytes: Uint8Array): SavedState {
   return { ...parsed.data, disks };
 }
 
-function invalid(problem: string): FarshoreError {
-  return new FarshoreError('AgentStateInvalid', `The saved state can't be used: ${problem}.`);
+function invalid(problem: string, options?: ErrorOptions): FarshoreError {
+  return new FarshoreError(
+    'AgentStateInvalid',
+    `The saved state can't be used: ${problem}.`,
+    options,
+  );
 }
 
 async function readWhole(

@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
+import { standsHostileBytes } from '../../test/fuzz/hostile.ts';
+import { leafTable } from '../../test/fuzz/targets/cache.ts';
 import { LeafAnswer, LeafTable } from './leafTable.ts';
 import { DiskTree, ZERO_LEAF_HASH } from './merkle.ts';
 import { HASH_SIZE } from './record.ts';
@@ -16,6 +18,10 @@ async function openTable(disk: MemoryDisk, sizeBytes: number, fresh: boolean) {
 }
 
 describe('LeafTable', () => {
+  test('over files of any bytes holds what is in them, and nothing past the disk’s end', async () => {
+    await standsHostileBytes(leafTable, 100);
+  });
+
   test('holds what was set through flushes, syncs and reopening, as a plain map does', async () => {
     const leaf = fc.oneof(fc.nat(300), fc.nat(16_000));
     const step = fc.oneof(

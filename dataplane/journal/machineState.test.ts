@@ -1,6 +1,15 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
-import { type MachineState, readMachineState, writeMachineState } from './machineState.ts';
+import { standsHostileBytes } from '../../test/fuzz/hostile.ts';
+import { machineState } from '../../test/fuzz/targets/cache.ts';
+import { valuesOf } from '../../test/fuzz/values.ts';
+import {
+  type MachineState,
+  machineStateSchema,
+  readMachineState,
+  writeMachineState,
+} from './machineState.ts';
 
 const machineId = '0123456789abcdef0123456789abcdef';
 const state: MachineState = {
@@ -22,6 +31,23 @@ describe("a machine's state on the cache disk", () => {
     expect(await readMachineState(disk, machineId)).toBe('missing');
     await writeMachineState(disk, state);
     expect(await readMachineState(disk, machineId)).toEqual(state);
+  });
+
+  test('of any kind reads back', async () => {
+    await fc.assert(
+      fc.asyncProperty(valuesOf(machineStateSchema), async (value) => {
+        const disk = new MemoryDisk();
+        const any = value as MachineState;
+        await disk.makeDirectory(`machines/${any.machineId}`);
+        await writeMachineState(disk, any);
+        expect(await readMachineState(disk, any.machineId)).toEqual(any);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  test('of any bytes, also with a right checksum, is a state or unreadable', async () => {
+    await standsHostileBytes(machineState);
   });
 
   test('with any bit flipped is unreadable, and never another state', async () => {

@@ -26,7 +26,7 @@ const barrier = z.object({
   consistency: z.enum(['Crash', 'App']),
 });
 
-const machineStateSchema = z.object({
+export const machineStateSchema = z.object({
   version: z.literal(STATE_VERSION),
   machineId: machineIdSchema,
   /** Log entries of another incarnation are not this journal's. */

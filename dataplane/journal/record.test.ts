@@ -2,9 +2,14 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { joined, resyncBegin, SourceDisk } from '../../test/fakes/records.ts';
 import { SeededRandom } from '../../test/fakes/seededRandom.ts';
+import { standsHostileBytes } from '../../test/fuzz/hostile.ts';
+import { records as recordsTarget } from '../../test/fuzz/targets/records.ts';
+import { valuesOf } from '../../test/fuzz/values.ts';
 import { checkBatch } from './batchCheck.ts';
 import {
+  type Barrier,
   BLOCK_SIZE,
+  barrierSchema,
   decodeRecord,
   encodeControlRecord,
   popcount16,
@@ -61,6 +66,22 @@ describe('records', () => {
       expect(decodeRecord(bytes, 0)).toEqual({ record, next: bytes.length });
       expect(recordLength(bytes, 0)).toBe(bytes.length);
     }
+  });
+
+  test('of any barrier and reason come back', () => {
+    fc.assert(
+      fc.property(valuesOf(barrierSchema), fc.string(), (barrier, reason) => {
+        for (const record of [
+          { kind: RecordKind.Barrier, barrier: barrier as Barrier },
+          { kind: RecordKind.ResyncBegin, reason },
+        ])
+          expect(decodeRecord(encodeControlRecord(record), 0).record).toEqual(record);
+      }),
+    );
+  });
+
+  test('of any bytes, one by one and as an agent’s batch, are taken or refused with a typed error', async () => {
+    await standsHostileBytes(recordsTarget);
   });
 
   test('of any bytes are decoded or refused with RecordInvalid, and the length that is told is the one that is read', () => {

@@ -6,6 +6,8 @@ import { ManualClock } from '../../test/fakes/manualClock.ts';
 import { MemoryObjectStore } from '../../test/fakes/memoryObjectStore.ts';
 import { joined, resyncBegin, SourceDisk } from '../../test/fakes/records.ts';
 import { SeededRandom } from '../../test/fakes/seededRandom.ts';
+import { standsHostileBytes } from '../../test/fuzz/hostile.ts';
+import { sealedSegment, segment, segmentHeader } from '../../test/fuzz/targets/segments.ts';
 import { goldenSegments } from '../../test/golden/segment/samples.ts';
 import {
   decodeSegmentHeader,
@@ -230,6 +232,45 @@ describe('a segment header', () => {
         },
       ),
       { numRuns: 500 },
+    );
+  });
+
+  test.each(
+    [segment, segmentHeader, sealedSegment].map((target) => [target.name, target] as const),
+  )(
+    'or a whole one of any bytes (%s), also under the right key, is read or refused with SegmentError',
+    async (_name, target) => {
+      await standsHostileBytes(target);
+    },
+  );
+
+  test('of any kind comes back', () => {
+    const u16 = fc.nat(0xffff);
+    fc.assert(
+      fc.property(
+        fc.constantFrom('Data' as const, 'Claim' as const, 'Seal' as const),
+        fc.constantFrom('Source' as const, 'Azure' as const),
+        fc.record({ seq: u16, epoch: fc.integer({ min: 1, max: 2 ** 53 - 1 }), first: u16 }),
+        fc.integer({ min: 1, max: SEGMENT_CHUNK_SIZE }),
+        fc.uniqueArray(fc.nat(99), { maxLength: 20 }),
+        fc.string({ minLength: 1, maxLength: 60 }),
+        (kind, side, { seq, epoch, first }, chunkSize, offsets, failover) => {
+          const firstLsn = BigInt(first + 1);
+          const isData = kind === 'Data';
+          const header: SegmentHeader = {
+            ...headerFor({ count: isData ? 100 : 0, length: isData ? 5000 : 0 }),
+            ...{ kind, side, chunkSize, seq: seq + 1, writerEpoch: epoch, firstLsn },
+            lastLsn: firstLsn + (isData ? 99n : -1n),
+            barriers: isData
+              ? offsets
+                  .sort((a, b) => a - b)
+                  .map((at) => ({ lsn: firstLsn + BigInt(at), timeMs: at, consistency: 'App' }))
+              : [],
+            failover: kind === 'Seal' ? failover : undefined,
+          };
+          expect(decodeSegmentHeader(encodeSegmentHeader(header), name)).toEqual(header);
+        },
+      ),
     );
   });
 

@@ -1,4 +1,7 @@
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { standsHostileBytes } from '../../test/fuzz/hostile.ts';
+import { vhdFooter } from '../../test/fuzz/targets/cache.ts';
 import { decodeVhdFooter, encodeVhdFooter, vhdBodySize, vhdSize, vhdUniqueId } from './vhd.ts';
 
 const MIB = 1 << 20;
@@ -14,6 +17,19 @@ test('a body is the disk rounded up to whole MiB, and the footer comes on top', 
 test('a footer says what it was made from, for every size', () => {
   for (const bodySize of [MIB, 17 * MIB, 127 * 1024 * MIB, 2040 * 1024 * MIB, 4095 * 1024 * MIB])
     expect(decodeVhdFooter(encodeVhdFooter({ bodySize, uniqueId }))).toEqual({ bodySize });
+});
+
+test('a footer of any size says that size', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 64 << 20 }), (mib) => {
+      const bodySize = mib * MIB;
+      expect(decodeVhdFooter(encodeVhdFooter({ bodySize, uniqueId }))).toEqual({ bodySize });
+    }),
+  );
+});
+
+test('any bytes are a footer of a size that can be, or none', async () => {
+  await standsHostileBytes(vhdFooter);
 });
 
 test('footers of the same disk are the same bytes, those of another disk are not', () => {

@@ -1,10 +1,14 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { standsHostileBytes } from '../../test/fuzz/hostile.ts';
+import { comesBack, wire } from '../../test/fuzz/targets/wire.ts';
+import { valuesOf } from '../../test/fuzz/values.ts';
 import { wireSamples } from '../../test/golden/wire/samples.ts';
 import { FrameDecoder } from './decoder.ts';
-import { decodeMessage, encodeData } from './encoder.ts';
+import { decodeMessage, encodeData, type Received } from './encoder.ts';
 import { WireError } from './errors.ts';
 import {
   ASK_LEAVES_MAX,
@@ -15,7 +19,7 @@ import {
   frameCrc,
   maximumPayload,
 } from './frame.ts';
-import { FrameType } from './messages.ts';
+import { type ControlType, FrameType, messageSchemas } from './messages.ts';
 
 const golden = path.resolve(import.meta.dirname, '../../test/golden/wire/v1');
 const samples = Object.entries(wireSamples).map(([name, parts]) => ({
@@ -198,6 +202,46 @@ describe('message contents', () => {
       ),
       { numRuns: 500 },
     );
+  });
+
+  const controls = Object.entries(FrameType).filter(([, type]) => type in messageSchemas);
+  test.each(controls)('of %s come back, whatever they are', (_name, type) => {
+    const values = valuesOf(messageSchemas[type as ControlType]);
+    fc.assert(
+      fc.property(values, (message) => comesBack({ type, message } as Received)),
+      { numRuns: 50 },
+    );
+  });
+
+  test('of Data, Ask and Answer come back, whatever they are', () => {
+    const u32 = fc.nat(0xffffffff);
+    const bytes = (least: number, unit: number) =>
+      fc
+        .uint8Array({ minLength: least * unit, maxLength: 20 * unit })
+        .map((all) => all.subarray(0, all.length - (all.length % unit)));
+    fc.assert(
+      fc.property(
+        fc.bigInt({ min: 1n, max: (1n << 62n) - 1n }),
+        bytes(1, 16),
+        fc.record({ askId: u32, disk: fc.nat(63), firstLeaf: u32, hashes: bytes(1, 32) }),
+        fc.record({ askId: u32, codes: bytes(0, 1).map((codes) => codes.map((code) => code % 3)) }),
+        (firstLsn, records, ask, answer) => {
+          const data = {
+            firstLsn,
+            count: records.length / 16,
+            records,
+            recordsCrc: crc32(records),
+          };
+          comesBack({ type: FrameType.Data, data });
+          comesBack({ type: FrameType.Ask, ask });
+          comesBack({ type: FrameType.Answer, answer });
+        },
+      ),
+    );
+  });
+
+  test('of any bytes, also with right checksums, are read or refused with WireError', async () => {
+    await standsHostileBytes(wire);
   });
 
   test('are refused when a batch counts more records than its bytes can hold', () => {

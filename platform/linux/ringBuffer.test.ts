@@ -2,6 +2,9 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { standsHostileBytes } from '../../test/fuzz/hostile.ts';
+import { kernelText, tracePage } from '../../test/fuzz/targets/linux.ts';
+import { TracingError } from '../deviceErrors.ts';
 import {
   droppedEvents,
   EventKind,
@@ -95,11 +98,38 @@ describe("the kernel's trace pages", () => {
         try {
           parse(changed((view) => view.setUint8(16 + at, value)));
         } catch (error) {
-          expect(error).toBeInstanceOf(RangeError);
+          expect(error).toBeInstanceOf(TracingError);
         }
       }),
     );
   });
+
+  test('whose last event is cut are refused: a write must not go missing without a word', () => {
+    for (const commit of [559, 540, 513, 508])
+      expect(() => parse(changed((view) => view.setUint32(8, commit, true)))).toThrow(TracingError);
+    expect(() => parse(page.subarray(0, 10))).toThrow(TracingError);
+  });
+
+  test('of any bytes end in TracingError or in events that can be', async () => {
+    await standsHostileBytes(tracePage);
+  });
+});
+
+test('a field of another size than it is read with is refused, and one that lies outside of any page', () => {
+  const good = text('block_rq_complete.format');
+  for (const [from, to] of [
+    ['sector_t sector;\toffset:16;\tsize:8', 'sector_t sector;\toffset:16;\tsize:4'],
+    ['dev_t dev;\toffset:8;\tsize:4', 'dev_t dev;\toffset:8;\tsize:8'],
+    ['nr_sector;\toffset:24;', 'nr_sector;\toffset:99999;'],
+    ['ID: 2107', 'ID: 70000'],
+  ] as const) {
+    expect(good).toContain(from);
+    expect(() => parseEventFormat(good.replace(from, to))).toThrow(TracingError);
+  }
+});
+
+test('what the kernel says of itself, whatever it is, is read or refused with TracingError', async () => {
+  await standsHostileBytes(kernelText);
 });
 
 test("a kernel without the fields we need is told by the event's name", () => {

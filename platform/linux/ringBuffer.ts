@@ -20,6 +20,10 @@ const LOST_BIT = 0x80000000;
 const LENGTH_MASK = 0x3fffffff;
 const PADDING = 29;
 const TIME_EXTEND = 30;
+/** No page and no event of it is larger, on any machine. */
+const PAGE_MAX = 65536;
+/** What is read of an event's fields; the operation's size varies between kernels. */
+const FIELD_SIZES = { dev: 4, sector: 8, nr_sector: 4 };
 
 export interface PageLayout {
   commitOffset: number;
@@ -51,48 +55,66 @@ export type EventSink = (event: {
   kind: EventKind;
 }) => void;
 
-/** Hands out the events of one page. Returns true when the kernel says that it dropped events before this page. */
+/**
+ * Hands out the events of one page. Returns true when the kernel says that it dropped events before this page. Throws TracingError for
+ * a page that can't be: an event that was skipped would be a write that nobody sees.
+ */
 export function parsePage(
   page: Uint8Array,
   options: { layout: PageLayout; formats: readonly EventFormat[]; sink: EventSink },
 ): { lost: boolean } {
-  const { layout, formats, sink } = options;
+  const { layout } = options;
   const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
+  if (layout.commitOffset + 4 > page.length) throw pageInvalid('its header is cut');
   const commit = view.getUint32(layout.commitOffset, true);
   const end = layout.dataOffset + (commit & LENGTH_MASK);
   if (end > page.length)
     throw new TracingError(
       `The kernel's trace page says it holds ${end} bytes, but it has ${page.length}: its layout is not the one this build knows. Report the kernel version.`,
     );
-  let offset = layout.dataOffset;
-  while (offset + 4 <= end) {
+  for (let offset = layout.dataOffset; offset < end; ) {
+    if (offset + 4 > end) throw pageInvalid(`an event at ${offset} is cut`);
     const header = view.getUint32(offset, true);
     const typeLength = header & 31;
-    if (typeLength >= TIME_EXTEND) {
-      offset += 8;
-      continue;
-    }
-    if (typeLength === PADDING) {
-      if (header >>> 5 === 0) break;
-      offset += 4 + view.getUint32(offset + 4, true);
-      continue;
-    }
-    const data = typeLength === 0 ? offset + 8 : offset + 4;
-    offset += 4 + (typeLength === 0 ? view.getUint32(offset + 4, true) : typeLength * 4);
-    if (offset > end) break;
-    const id = view.getUint16(data, true);
-    const format = formats.find((candidate) => candidate.id === id);
-    if (format !== undefined) readEvent(view, data, format, sink);
+    if (typeLength === PADDING && header >>> 5 === 0) break;
+    const next = offset + eventSize(view, { offset, end, typeLength });
+    if (next > end) throw pageInvalid(`an event at ${offset} ends at ${next}, behind the page`);
+    if (typeLength < PADDING)
+      readEvent(view, { start: typeLength === 0 ? offset + 8 : offset + 4, end: next }, options);
+    offset = next;
   }
   return { lost: (commit & LOST_BIT) !== 0 };
 }
 
-function readEvent(view: DataView, data: number, format: EventFormat, sink: EventSink): void {
+/** Bytes of an event, header included. */
+function eventSize(
+  view: DataView,
+  event: { offset: number; end: number; typeLength: number },
+): number {
+  const { offset, end, typeLength } = event;
+  if (typeLength >= TIME_EXTEND) return 8;
+  if (typeLength !== 0 && typeLength !== PADDING) return 4 + typeLength * 4;
+  if (offset + 8 > end) throw pageInvalid(`an event at ${offset} is cut`);
+  return 4 + view.getUint32(offset + 4, true);
+}
+
+function readEvent(
+  view: DataView,
+  place: { start: number; end: number },
+  options: { formats: readonly EventFormat[]; sink: EventSink },
+): void {
+  const { start: data, end } = place;
+  if (data + 2 > end) throw pageInvalid(`an event at ${data} has no id`);
+  const id = view.getUint16(data, true);
+  const format = options.formats.find((candidate) => candidate.id === id);
+  if (format === undefined) return;
+  if (data + sizeOf(format) > end)
+    throw pageInvalid(`an event at ${data} ends at ${end}, before its fields do`);
   const low = view.getUint32(data + format.sector, true);
   const high = view.getUint32(data + format.sector + 4, true);
   // Sector -1: a command passed through by SG_IO or an NVMe ioctl.
   if (low === 0xffffffff && high === 0xffffffff) return;
-  sink({
+  options.sink({
     id: format.id,
     devT: view.getUint32(data + format.dev, true),
     sector: high * 2 ** 32 + low,
@@ -101,13 +123,30 @@ function readEvent(view: DataView, data: number, format: EventFormat, sink: Even
   });
 }
 
+/** Bytes of an event's data up to the end of the last field that is read. */
+function sizeOf(format: EventFormat): number {
+  return Math.max(
+    format.dev + FIELD_SIZES.dev,
+    format.sector + FIELD_SIZES.sector,
+    format.sectorCount + FIELD_SIZES.nr_sector,
+    format.operation + format.operationSize,
+  );
+}
+
+function pageInvalid(problem: string): TracingError {
+  return new TracingError(
+    `The kernel's trace page can't be read: ${problem}. Its layout is not the one this build knows. Report the kernel version.`,
+  );
+}
+
 /** `rwbs`: an F before the operation means a flush first; D alone is a discard, DE an erase, N anything unnamed. */
 function kindOf(view: DataView, start: number, size: number): EventKind {
   let at = start;
   if (view.getUint8(at) === 0x46 && size > 1) at += 1;
   const letter = view.getUint8(at);
   if (letter === 0x57) return EventKind.write;
-  if (letter === 0x44 && view.getUint8(at + 1) !== 0x45) return EventKind.discard;
+  const second = at + 1 < start + size ? view.getUint8(at + 1) : 0;
+  if (letter === 0x44 && second !== 0x45) return EventKind.discard;
   return EventKind.other;
 }
 
@@ -121,16 +160,26 @@ export function parsePageLayout(text: string): PageLayout {
 /** Reads an event's `format` file. */
 export function parseEventFormat(text: string): EventFormat {
   const id = Number(/^ID: (\d+)$/m.exec(text)?.[1]);
-  if (Number.isNaN(id)) throw new TracingError("A trace event's format has no ID.");
+  if (!(id <= 0xffff)) throw new TracingError("A trace event's format has no ID that events have.");
   const operation = fieldOf(text, 'rwbs');
   return {
     id,
-    dev: fieldOf(text, 'dev').offset,
-    sector: fieldOf(text, 'sector').offset,
-    sectorCount: fieldOf(text, 'nr_sector').offset,
+    dev: numberOf(text, 'dev'),
+    sector: numberOf(text, 'sector'),
+    sectorCount: numberOf(text, 'nr_sector'),
     operation: operation.offset,
     operationSize: operation.size,
   };
+}
+
+/** Where a number is; it must be as wide as it will be read. */
+function numberOf(text: string, name: keyof typeof FIELD_SIZES): number {
+  const { offset, size } = fieldOf(text, name);
+  if (size !== FIELD_SIZES[name])
+    throw new TracingError(
+      `The kernel's trace events have a field ${name} of ${size} bytes, not ${FIELD_SIZES[name]}: this kernel can't be tracked by this build. Report the kernel version.`,
+    );
+  return offset;
 }
 
 function fieldOf(text: string, name: string): { offset: number; size: number } {
@@ -141,7 +190,12 @@ function fieldOf(text: string, name: string): { offset: number; size: number } {
     throw new TracingError(
       `The kernel's trace events have no field ${name}: this kernel can't be tracked by this build. Report the kernel version.`,
     );
-  return { offset: Number(match[1]), size: Number(match[2]) };
+  const [offset, size] = [Number(match[1]), Number(match[2])];
+  if (size === 0 || offset + size > PAGE_MAX)
+    throw new TracingError(
+      `The kernel says that field ${name} of its trace events has ${size} bytes at ${offset}, which can't be. Report the kernel version.`,
+    );
+  return { offset, size };
 }
 
 /** Events that a CPU's buffer lost since the instance was made, for whatever reason. */
