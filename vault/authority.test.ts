@@ -5,6 +5,8 @@ import { Pkcs10CertificateRequestGenerator } from '@peculiar/x509';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ManualClock } from '../test/fakes/manualClock.ts';
 import { SeededRandom } from '../test/fakes/seededRandom.ts';
+import { standsHostileBytes } from '../test/fuzz/hostile.ts';
+import { certificateRequest } from '../test/fuzz/targets/certificates.ts';
 import {
   CertificateAuthority,
   certificateEnd,
@@ -125,6 +127,10 @@ describe('refusals', () => {
       begin + 'A'.repeat(20_000) + end,
     ])
       await expect(issue(text)).rejects.toMatchObject(refused);
+  });
+
+  test('a request of any bytes is refused as such, or is of the key that signed it', async () => {
+    await standsHostileBytes(certificateRequest);
   });
 
   test('a request whose signature is not by its key', async () => {

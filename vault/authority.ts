@@ -251,7 +251,10 @@ function parseRequest(csrPem: string): Pkcs10CertificateRequest {
   if (!csrPem.startsWith('-----BEGIN CERTIFICATE REQUEST-----'))
     throw requestInvalid('it is not a PEM certificate request');
   try {
-    return new Pkcs10CertificateRequest(csrPem);
+    const request = new Pkcs10CertificateRequest(csrPem);
+    // Read only when it is asked for, and it may be none either.
+    if (request.publicKey.algorithm === undefined) throw new Error('its key is none');
+    return request;
   } catch (cause) {
     throw requestInvalid('it can not be read', { cause });
   }

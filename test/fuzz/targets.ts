@@ -1,6 +1,7 @@
 import type { FuzzTarget } from './target.ts';
 import { agentFiles, agentState } from './targets/agent.ts';
 import { cacheLog, leafTable, machineState, vhdFooter } from './targets/cache.ts';
+import { certificateRequest } from './targets/certificates.ts';
 import { kernelText, tracePage } from './targets/linux.ts';
 import { records } from './targets/records.ts';
 import { sealedSegment, segment, segmentHeader } from './targets/segments.ts';
@@ -25,5 +26,6 @@ export const fuzzTargets: readonly FuzzTarget[] = [
   bootstrap,
   keyString,
   sealedKey,
+  certificateRequest,
   ...documentTargets,
 ];
