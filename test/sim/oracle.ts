@@ -50,6 +50,8 @@ export class Oracle implements Tap, VaultWatch {
   readonly breaches: Breach[] = [];
   /** Told of the machine whose barrier is being acknowledged. */
   atAcknowledgement: ((machineId: string) => void) | undefined;
+  /** Told of the machine that sends data. */
+  atData: ((machineId: string) => void) | undefined;
   readonly #time: SimTime;
   readonly #machines = new Map<string, Machine>();
   #servers: readonly Server[] = [];
@@ -145,7 +147,10 @@ export class Oracle implements Tap, VaultWatch {
 
   #agentSaid(machine: Machine, connection: Connection, spoken: Spoken): void {
     const { machineId } = machine;
-    if (spoken.kind === 'Data') this.#noteCaptured(machineId, spoken.lastLsn);
+    if (spoken.kind === 'Data') {
+      this.#noteCaptured(machineId, spoken.lastLsn);
+      this.atData?.(machineId);
+    }
     if (spoken.kind !== 'Barrier') return;
     this.#noteCaptured(machineId, spoken.lsn);
     const { frozen } = machine.kernel;

@@ -27,6 +27,7 @@ export const rareMoments = [
   'agent suspended while frozen',
   'agent killed on a busy disk',
   'agent struck in a slow read',
+  'tracking lost behind a pass',
   'somebody else thaws',
   'power lost after an acknowledgement',
   'replica write lands late',
@@ -64,6 +65,7 @@ export class RareMoments {
       'agent suspended while frozen': () => this.#suspendFrozen(machine),
       'agent killed on a busy disk': () => this.#killBusy(machine),
       'agent struck in a slow read': () => this.#strikeReading(machine),
+      'tracking lost behind a pass': () => this.#loseBehindPass(machine),
       'somebody else thaws': () => this.#thaw(machine),
       'power lost after an acknowledgement': () => this.#losePower(server, machine),
       'replica write lands late': () => this.#delayWrite(machine),
@@ -73,7 +75,9 @@ export class RareMoments {
 
   /** What lasted ends. */
   end(): void {
-    this.#deps.site.oracle.atAcknowledgement = undefined;
+    const { oracle } = this.#deps.site;
+    oracle.atAcknowledgement = undefined;
+    oracle.atData = undefined;
     for (const machine of this.#deps.targets.machines) {
       machine.kernel.atNextFreeze = undefined;
       machine.kernel.onDrain = undefined;
@@ -210,6 +214,33 @@ export class RareMoments {
       if (kills) machine.killAgent();
       else machine.kernel.turnTracingOff();
       for (const disk of machine.disks) disk.readMs = 2;
+    });
+  }
+
+  /** Hashes that were sent cover blocks that were not, and nothing is written any more before the resync asks for them. */
+  #loseBehindPass(machine: Machine): void {
+    const { site, chance } = this.#deps;
+    const { kernel, workload, machineId } = machine;
+    let isOver = false;
+    const write = () => {
+      if (isOver || machine.off) return;
+      workload.writeSmall();
+      this.#later(BREEZE_EVERY_MS * chance.between(0.2, 1), write);
+    };
+    write();
+    site.oracle.atData = (sender) => {
+      const isBarrier = site.time.nowMs - (kernel.frozen?.startedMs ?? 0) < 500;
+      if (sender !== machineId || isBarrier || !kernel.tracing) return;
+      site.oracle.atData = undefined;
+      isOver = true;
+      workload.stop();
+      this.#later(chance.between(0, 30), () => kernel.turnTracingOff());
+      site.time.after(5_000, 'programs go on', () => {
+        if (!machine.off) workload.start();
+      });
+    };
+    this.#later(STORM_MS, () => {
+      isOver = true;
     });
   }
 
