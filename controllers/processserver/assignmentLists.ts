@@ -6,6 +6,7 @@ import type { Environment } from '../environment.ts';
 import { assertInControl, type ControlledVault, type OpenVault } from '../openvaults/openVaults.ts';
 import { readAssignments, writeAssignments } from './assignmentStore.ts';
 import { decideAssignments } from './assignments.ts';
+import { bandwidthOfEach } from './bandwidth.ts';
 import { type Duties, gatherDuties } from './duties.ts';
 import type { Replica } from './objects.ts';
 
@@ -63,6 +64,7 @@ async function keepList(
     keep: duties.keep,
     redirects: redirectsOf(vault, { replica, duties, before: before?.document }),
     peers: peersOf(vault, options),
+    bandwidth: bandwidthOfEach(server.spec),
     current: before?.document,
     generationFloor: Math.max(
       server.status?.assignments?.generation ?? 0,

@@ -39,6 +39,7 @@ const base: AssignmentsInput = {
   keep: new Set(),
   redirects: {},
   peers: [],
+  bandwidth: undefined,
   current: undefined,
   generationFloor: 0,
   confirmedToken: undefined,

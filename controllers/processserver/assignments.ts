@@ -10,6 +10,7 @@ import {
   type AssignmentsDocument,
   PEERS_MAX,
 } from '../../vault/documents/assignments.ts';
+import type { Bandwidth } from '../../vault/documents/bandwidth.ts';
 import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import { canonical } from '../canonicalJson.ts';
 
@@ -60,6 +61,7 @@ export interface AssignmentsInput {
   redirects: Record<string, string[]>;
   /** Endpoints of the other replicas. */
   peers: readonly string[];
+  bandwidth: Bandwidth | undefined;
   /** What stands in the vault now; undefined when nothing does. */
   current: AssignmentsDocument | undefined;
   /** A generation that was certainly written before: what follows is higher, even when `current` was lost or forged. */
@@ -103,6 +105,7 @@ export function decideAssignments(input: AssignmentsInput): AssignmentsDecision 
     machines: [...wanted, ...held].sort(byMachineId),
     redirects: input.redirects,
     ...(input.peers.length === 0 ? {} : { peers: input.peers.slice(0, PEERS_MAX) }),
+    ...(input.bandwidth === undefined ? {} : { bandwidth: input.bandwidth }),
   };
   const unchanged = input.current !== undefined && sameWork(input.current, next);
   return {

@@ -148,7 +148,7 @@ function assignmentsCurrent(input: ProcessServerStatusInput): Decided {
   if (refusal !== undefined)
     return fails(type, {
       reason: fromCode(refusal.code),
-      message: `Process server ${refusing?.name} does not take its list of machines: ${refusal.message}`,
+      message: `Process server ${refusing?.name} does not take all of its list: ${refusal.message}`,
     });
   return input.assignments === undefined
     ? unknown(type, { reason: Reason.Pending, message: 'Nothing has been written yet.' })
@@ -199,6 +199,9 @@ function replicaStatus({
         ? {}
         : { oldestNotUploadedTime: iso(cache.oldestNotUploadedMs) }),
     },
+    ...(reported.uploadLimitBytesPerSecond === undefined
+      ? {}
+      : { uploadLimitBitsPerSecond: reported.uploadLimitBytesPerSecond * 8 }),
     throughput: {
       inBytesPerSecond: Math.round(reported.throughput.inBytesPerSecond),
       outBytesPerSecond: Math.round(reported.throughput.outBytesPerSecond),

@@ -12,6 +12,7 @@ const reported: ProcessServerStatus = {
   clockOffsetMs: -12.4,
   cache: { totalBytes: 4_000, freeBytes: 3_000, oldestNotUploadedMs: now - 9_000 },
   throughput: { inBytesPerSecond: 70.4, outBytesPerSecond: 50.6 },
+  uploadLimitBytesPerSecond: 1_250,
   endpoints: ['ps.example:9443'],
   machines: [],
 };
@@ -48,6 +49,7 @@ test('everything that is known of a process server and its replicas is shown', (
         endpoints: ['ps.example:9443'],
         clockOffsetMs: -12,
         cache: { totalBytes: 4_000, freeBytes: 3_000, oldestNotUploadedTime: iso(now - 9_000) },
+        uploadLimitBitsPerSecond: 10_000,
         throughput: { inBytesPerSecond: 70, outBytesPerSecond: 51 },
       },
       { name: 'ps-1' },

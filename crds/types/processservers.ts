@@ -26,6 +26,7 @@ export interface ProcessServerSpec {
    */
   image?: string;
   resources?: ProcessServerSpecResources;
+  bandwidth?: ProcessServerSpecBandwidth;
   /**
    * Confirms that many machines are to be taken from this process server at once: the token of status.pendingRemoval. Any other value does nothing.
    */
@@ -107,6 +108,46 @@ export interface ProcessServerSpecResources {
      */
     [k: string]: string;
   };
+}
+/**
+ * How much it may upload into the vault, all replicas together: each gets an equal part. Without it, or where it says nothing, as much as the link takes. While the limit is in force, machines whose recovery points are furthest behind come first.
+ */
+export interface ProcessServerSpecBandwidth {
+  /**
+   * Bits per second outside of all windows, as lines are sold: a number and k (1,000), M or G, such as 50M; at least 512k. No limit when absent.
+   */
+  limit?: string;
+  /**
+   * Times of the week with a limit of their own. Of those that hold at a moment, the first counts.
+   */
+  windows?: ProcessServerSpecBandwidthWindowsItem[];
+}
+/**
+ * From one time of day to another on some days of the week, by the clocks of a time zone, through changes to summer time and back.
+ */
+export interface ProcessServerSpecBandwidthWindowsItem {
+  /**
+   * Bits per second while the window holds, written as bandwidth.limit is. No limit when absent.
+   */
+  limit?: string;
+  /**
+   * The days on which the window begins; every day when absent.
+   *
+   * Items: A day of the week.
+   */
+  days?: ('Mon' | 'Tue' | 'Wed' | 'Thu' | 'Fri' | 'Sat' | 'Sun')[];
+  /**
+   * The first minute, HH:MM.
+   */
+  from: string;
+  /**
+   * The first minute after it, HH:MM. Not later than `from`: on the day after the one on which the window began; the same as `from` makes a whole day.
+   */
+  to: string;
+  /**
+   * IANA time zone by whose clocks days and times are meant, such as Europe/Zurich.
+   */
+  timeZone: string;
 }
 
 /**
@@ -207,6 +248,10 @@ export interface ProcessServerStatusReplicaStatusesItem {
    */
   clockOffsetMs?: number;
   cache?: ProcessServerStatusReplicaStatusesItemCache;
+  /**
+   * The limit of its uploads that is in force, its own part of spec.bandwidth. Absent while there is none.
+   */
+  uploadLimitBitsPerSecond?: number;
   throughput?: ProcessServerStatusReplicaStatusesItemThroughput;
 }
 /**

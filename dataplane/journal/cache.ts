@@ -23,6 +23,7 @@ import type {
 } from '../../platform/ports.ts';
 import { CacheLog, LOG_DIRECTORY } from './cacheLog.ts';
 import { type RecoveredLog, recoverLog } from './cacheRecovery.ts';
+import { HashPages } from './leafTable.ts';
 import type { LocalJournal, LocalJournalDeps } from './localJournal.ts';
 import { joins, type LogRun } from './logRun.ts';
 import {
@@ -87,6 +88,7 @@ export class Cache implements JournalCache {
   readonly #log: CacheLog;
   readonly #gate: SpaceGate;
   readonly #uplink: Uplink;
+  readonly #hashPages = new HashPages();
   readonly #holes: RecoveredLog['holes'];
   /** What the log holds of each machine, in log order. */
   readonly #runs = new Map<string, LogRun[]>();
@@ -211,7 +213,13 @@ export class Cache implements JournalCache {
       ...{ disk, objects, codec, clock, random, logger },
       log: this.#log,
       uplink: this.#uplink,
-      waitForSpace: (signal) => this.#gate.wait(signal, () => this.#makeRoom()),
+      hashPages: this.#hashPages,
+      waitForSpace: (signal) =>
+        this.#gate.wait(
+          signal,
+          () => this.#hasMost(machineId),
+          () => this.#makeRoom(),
+        ),
       onFailed: (error) => this.#fail(error),
       onJournaled: (run) => this.#remember(run),
       onSettled: () => this.#requestTrim(),
@@ -300,6 +308,19 @@ export class Cache implements JournalCache {
       if (journal.settledLsn() < lastLsn) return false;
     }
     return true;
+  }
+
+  /** Whether a machine holds more than an equal part of what all that have something here hold; alone, it may have all. */
+  #hasMost(machineId: string): boolean {
+    let sum = 0;
+    let count = 0;
+    for (const journal of this.#journals.values()) {
+      const bytes = journal?.backlogBytes() ?? 0;
+      sum += bytes;
+      if (bytes > 0) count += 1;
+    }
+    const own = this.#journals.get(machineId)?.backlogBytes() ?? 0;
+    return count > 1 && own > sum / count;
   }
 
   #forget(file: number): void {

@@ -3,7 +3,7 @@ import type { Disk } from '../../platform/ports.ts';
 import type { Lsn } from '../../vault/documents/fields.ts';
 import { WHOLE_LEAF } from './batchCheck.ts';
 import { tablePath } from './journalDisks.ts';
-import { LeafTable } from './leafTable.ts';
+import { type HashPages, LeafTable } from './leafTable.ts';
 import { type JournalDisk, JournalError } from './machineJournal.ts';
 import { machineDirectory } from './machineState.ts';
 import { type DataRecord, HASH_SIZE } from './record.ts';
@@ -11,14 +11,21 @@ import { type DataRecord, HASH_SIZE } from './record.ts';
 export class JournalTables {
   readonly #disk: Disk;
   readonly #machineId: string;
+  readonly #pages: HashPages;
   /** By index of the disk. */
   readonly #tables: Map<number, LeafTable>;
   /** What became pending after this LSN is told apart from what did before. */
   #pendingMark: Lsn | undefined;
 
-  constructor(parts: { disk: Disk; machineId: string; tables: Map<number, LeafTable> }) {
+  constructor(parts: {
+    disk: Disk;
+    machineId: string;
+    pages: HashPages;
+    tables: Map<number, LeafTable>;
+  }) {
     this.#disk = parts.disk;
     this.#machineId = parts.machineId;
+    this.#pages = parts.pages;
     this.#tables = parts.tables;
   }
 
@@ -87,7 +94,7 @@ export class JournalTables {
       if (table !== undefined) await table.resize(sizeBytes);
       else {
         const path = tablePath(this.#machineId, index);
-        const options = { disk: this.#disk, path, sizeBytes, fresh: true };
+        const options = { disk: this.#disk, path, sizeBytes, fresh: true, pages: this.#pages };
         this.#tables.set(index, await LeafTable.open(options));
       }
     }

@@ -15,8 +15,11 @@ export const LeafAnswer = { SameUploaded: 0, SamePending: 1, Differs: 2 } as con
 
 const PAGE_LEAVES = 128;
 const PAGE_BYTES = PAGE_LEAVES * HASH_SIZE;
-/** Pages of changed hashes held back per disk before they are written (4 MiB). */
+/** Pages of changed hashes held back per disk before they are written (4 MiB); fewer where there are many disks. */
 const PAGES_MAX = 1024;
+const PAGES_MIN = 32;
+/** Of all disks (64 MiB). */
+const PAGES_OF_ALL_MAX = 16_384;
 /** More separate runs than this in a page: read it, merge, write it once. */
 const RUNS_MAX = 3;
 const READ_LEAVES_MAX = 32768;
@@ -27,6 +30,19 @@ interface Page {
   present: Uint8Array;
 }
 
+/** What all tables of a cache may hold back together, so that memory does not grow with the machines. */
+export class HashPages {
+  tables = 0;
+  held = 0;
+
+  /** Whether a table that holds so many must write them now. */
+  mustWrite(held: number): boolean {
+    const share = Math.floor(PAGES_OF_ALL_MAX / Math.max(1, this.tables));
+    const most = Math.min(PAGES_MAX, Math.max(PAGES_MIN, share));
+    return held >= most || (held > 0 && this.held >= PAGES_OF_ALL_MAX);
+  }
+}
+
 export class LeafTable implements LeafHashes {
   readonly #file: DiskFile;
   readonly #unsettledFile: DiskFile;
@@ -35,8 +51,16 @@ export class LeafTable implements LeafHashes {
   #pendingSinceMark = new SparseBitmap();
   #pendingBeforeMark = new SparseBitmap();
   readonly #pages = new Map<number, Page>();
+  readonly #allPages: HashPages;
 
-  private constructor(parts: { file: DiskFile; unsettledFile: DiskFile; tree: DiskTree }) {
+  private constructor(parts: {
+    file: DiskFile;
+    unsettledFile: DiskFile;
+    tree: DiskTree;
+    pages: HashPages;
+  }) {
+    this.#allPages = parts.pages;
+    this.#allPages.tables += 1;
     this.#file = parts.file;
     this.#unsettledFile = parts.unsettledFile;
     this.#tree = parts.tree;
@@ -48,6 +72,7 @@ export class LeafTable implements LeafHashes {
     path: string;
     sizeBytes: number;
     fresh: boolean;
+    pages?: HashPages;
   }): Promise<LeafTable> {
     const file = await options.disk.open(`${options.path}.leaves`, 'create');
     const unsettledFile = await options.disk.open(`${options.path}.unsettled`, 'create');
@@ -59,7 +84,8 @@ export class LeafTable implements LeafHashes {
       sizeBytes: options.sizeBytes,
       known: options.fresh ? 'zero' : 'unread',
     });
-    const table = new LeafTable({ file, unsettledFile, tree });
+    const pages = options.pages ?? new HashPages();
+    const table = new LeafTable({ file, unsettledFile, tree, pages });
     await table.#unsettled.load(unsettledFile);
     await table.#cut();
     return table;
@@ -164,7 +190,7 @@ export class LeafTable implements LeafHashes {
 
   /** Writes held-back hashes when there are many. */
   async relieve(): Promise<void> {
-    if (this.#pages.size >= PAGES_MAX) await this.#writePages();
+    if (this.#allPages.mustWrite(this.#pages.size)) await this.#writePages();
   }
 
   /** Makes hashes and settled state durable. Nothing may be set meanwhile. */
@@ -176,6 +202,9 @@ export class LeafTable implements LeafHashes {
   }
 
   async close(): Promise<void> {
+    this.#allPages.tables -= 1;
+    this.#allPages.held -= this.#pages.size;
+    this.#pages.clear();
     await this.#file.close();
     await this.#unsettledFile.close();
   }
@@ -199,6 +228,7 @@ export class LeafTable implements LeafHashes {
     if (page === undefined) {
       page = { bytes: new Uint8Array(PAGE_BYTES), present: new Uint8Array(PAGE_LEAVES) };
       this.#pages.set(index, page);
+      this.#allPages.held += 1;
     }
     const within = leaf % PAGE_LEAVES;
     page.bytes.set(entry, within * HASH_SIZE);
@@ -210,6 +240,7 @@ export class LeafTable implements LeafHashes {
   async #writePages(): Promise<void> {
     for (const index of [...this.#pages.keys()].sort((a, b) => a - b))
       await this.#writePage(index, this.#pages.get(index) as Page);
+    this.#allPages.held -= this.#pages.size;
     this.#pages.clear();
   }
 

@@ -18,7 +18,7 @@ import { checkBatch } from './batchCheck.ts';
 import { type CacheLog, LogDamage } from './cacheLog.ts';
 import { checkBarrierDisks, knownDisk, mergeDisks } from './journalDisks.ts';
 import { JournalTables } from './journalTables.ts';
-import type { LeafTable } from './leafTable.ts';
+import type { HashPages, LeafTable } from './leafTable.ts';
 import type { LogRun } from './logRun.ts';
 import { maxLsn, minLsn } from './lsn.ts';
 import {
@@ -47,6 +47,7 @@ export interface LocalJournalDeps {
   logger: Logger;
   log: CacheLog;
   uplink: Uplink;
+  hashPages: HashPages;
   /** Resolves when the cache has room, or at once when the signal aborts. */
   waitForSpace(signal: AbortSignal): Promise<void>;
   /** The local disk does not do what it must: the whole cache stops. */
@@ -111,7 +112,12 @@ export class LocalJournal implements MachineJournal {
     this.writerEpoch = state.writerEpoch;
     this.#state = state;
     const { machineId } = state;
-    this.#tables = new JournalTables({ disk: deps.disk, machineId, tables: parts.tables });
+    this.#tables = new JournalTables({
+      disk: deps.disk,
+      machineId,
+      pages: deps.hashPages,
+      tables: parts.tables,
+    });
     this.#disks = new Map(state.disks.map((disk) => [disk.index, disk]));
     this.#disksSubmitted = this.#disks;
     this.#appliedLsn = maxLsn(state.table.lsn, state.uploaded.lsn);

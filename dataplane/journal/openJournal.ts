@@ -254,7 +254,8 @@ async function openTable(
   fresh: boolean,
 ): Promise<LeafTable> {
   const path = tablePath(state.machineId, disk.index);
-  return await LeafTable.open({ disk: deps.disk, path, sizeBytes: disk.sizeBytes, fresh });
+  const { disk: files, hashPages: pages } = deps;
+  return await LeafTable.open({ disk: files, path, sizeBytes: disk.sizeBytes, fresh, pages });
 }
 
 // ------------------------------------------------------------------------------------------------------------- taking over

@@ -31,18 +31,34 @@ export class RateLimit {
   }
 
   /** How many of `bytes` may go now: all while there is no limit, otherwise a part, in time. In order of call. */
-  take(bytes: number): number | Promise<number> {
+  take(bytes: number, signal?: AbortSignal): number | Promise<number> {
     const limit = this.#bytesPerSecond();
     if (limit === undefined && this.#queue.length === 0) return bytes;
-    return new Promise((grant) => {
-      this.#queue.push({ bytes, grant });
-      if (!this.#granting) void this.#grantAll();
-    });
+    return this.#wait(bytes, signal);
   }
 
-  /** Resolves once all of `bytes` may go; rejects with the signal's reason, at a grant. */
+  /** Resolves once all of `bytes` may go. Rejects with the signal's reason. */
   async takeAll(bytes: number, signal: AbortSignal): Promise<void> {
-    for (let left = bytes; left > 0; signal.throwIfAborted()) left -= await this.take(left);
+    signal.throwIfAborted();
+    for (let left = bytes; left > 0; ) left -= await this.take(left, signal);
+  }
+
+  async #wait(bytes: number, signal: AbortSignal | undefined): Promise<number> {
+    const { promise, resolve: grant, reject } = Promise.withResolvers<number>();
+    const waiting = { bytes, grant };
+    const abort = () => {
+      const index = this.#queue.indexOf(waiting);
+      if (index >= 0) this.#queue.splice(index, 1);
+      reject(signal?.reason);
+    };
+    signal?.addEventListener('abort', abort, { once: true });
+    this.#queue.push(waiting);
+    if (!this.#granting) void this.#grantAll();
+    try {
+      return await promise;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
   }
 
   async #grantAll(): Promise<void> {

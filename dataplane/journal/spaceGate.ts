@@ -1,6 +1,8 @@
 import type { Clock, Disk } from '../../platform/ports.ts';
 
 const LOOK_AGAIN_MS = 1000;
+/** Of what the cache may hold, kept for machines that hold less than an equal part of it: one that fills it does not stop the others. */
+const KEPT_SHARE = 1 / 8;
 /** The disk is asked again after so many bytes at the latest. */
 const MEASURE_EVERY_BYTES = 32 << 20;
 
@@ -67,13 +69,16 @@ export class SpaceGate {
     await this.#measuring;
   }
 
-  /** `onFull` is called each time the cache is found full: what can be freed should be. */
-  async wait(signal: AbortSignal, onFull: () => void): Promise<void> {
+  /**
+   * `hasMost`: whether the machine holds more than an equal part of what waits here, so that it must leave some room to others.
+   * `onFull` is called each time the cache is found full: what can be freed should be.
+   */
+  async wait(signal: AbortSignal, hasMost: () => boolean, onFull: () => void): Promise<void> {
     while (!signal.aborted) {
       if (this.#stale || this.#unmeasured > MEASURE_EVERY_BYTES) await this.measure();
-      if (this.#hasRoom()) return;
+      if (this.#hasRoom(hasMost)) return;
       await this.measure();
-      if (this.#hasRoom()) return;
+      if (this.#hasRoom(hasMost)) return;
       const freed = this.#freed.promise;
       onFull();
       const waking = new AbortController();
@@ -86,8 +91,13 @@ export class SpaceGate {
     }
   }
 
-  #hasRoom(): boolean {
-    const enoughFree = this.#free - this.#unmeasured >= this.#limits.minFreeBytes;
-    return enoughFree && this.#usedBytes() < this.#limits.maxBytes;
+  #hasRoom(hasMost: () => boolean): boolean {
+    const { minFreeBytes, maxBytes } = this.#limits;
+    const free = this.#free - this.#unmeasured - minFreeBytes;
+    const allowed = maxBytes - this.#usedBytes();
+    if (free < 0 || allowed <= 0) return false;
+    const kept = KEPT_SHARE * Math.min(this.#total, maxBytes);
+    // Only where room is scarce it matters who holds how much.
+    return Math.min(free, allowed) >= kept || !hasMost();
   }
 }

@@ -21,7 +21,7 @@ export interface TurnRequest {
 
 /** Bytes for the one furthest behind for each byte for the one that had the least. */
 const FURTHEST_SHARE = 3;
-/** Neither line can save up more than this many bytes of turns. */
+/** More than what the longest segment takes; what is owed to others does not grow for ever. */
 const LEAD_MAX = 256 << 20;
 
 interface Waiting {
@@ -126,13 +126,13 @@ export class Turns {
     const furthest = least(this.#waiting, ({ request }) => request.oldestBarrierMs());
     const neediest = least(this.#waiting, ({ request }) => this.#startOf(request)) as Waiting;
     if (furthest === undefined) return neediest;
-    const bytes = (waiting: Waiting) => Math.max(1, waiting.request.bytes);
-    if (this.#lead <= 0) {
-      this.#lead = Math.min(LEAD_MAX, this.#lead + bytes(furthest));
-      return furthest;
+    const due = FURTHEST_SHARE * Math.max(1, neediest.request.bytes);
+    if (this.#lead >= due) {
+      this.#lead -= due;
+      return neediest;
     }
-    this.#lead = Math.max(-LEAD_MAX, this.#lead - FURTHEST_SHARE * bytes(neediest));
-    return neediest;
+    this.#lead = Math.min(LEAD_MAX, this.#lead + Math.max(1, furthest.request.bytes));
+    return furthest;
   }
 
   #startOf({ machineId }: TurnRequest): number {

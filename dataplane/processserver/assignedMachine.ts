@@ -19,6 +19,7 @@ import { type AgentView, emptyAgentView } from './agentView.ts';
 import { AssignedJournal, type JournalOwner } from './assignedJournal.ts';
 import type { BarrierBook } from './barrierConversation.ts';
 import { noBarriers } from './barrierSchedule.ts';
+import type { CreditPool } from './creditPool.ts';
 import { ErrorBook } from './errorBook.ts';
 import { FinalBarrier } from './finalBarrier.ts';
 import { heartbeatsUntil } from './heartbeats.ts';
@@ -53,8 +54,7 @@ export interface AssignedMachineDeps {
   logger: Logger;
   encryptionKey: BoxKey;
   vaultId: string;
-  /** Bytes of Data that a new session may have under way. */
-  creditBytes: () => number;
+  credit: CreditPool;
   /** Endpoints of the other replicas. */
   peers: () => readonly string[];
   observeFreeze?: ((milliseconds: number) => void) | undefined;
@@ -314,7 +314,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
       logger: this.#deps.logger,
       protocol,
       cacheId: this.#deps.cache.cacheId,
-      creditBytes: this.#deps.creditBytes(),
+      credit: this.#deps.credit.open(),
     });
     this.#session = session;
     this.#deps.logger.info(

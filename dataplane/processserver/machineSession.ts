@@ -19,6 +19,7 @@ import {
   RefusalCode,
 } from '../wire/messages.ts';
 import { BarrierConversation, type BarrierHost } from './barrierConversation.ts';
+import type { CreditWindow } from './creditPool.ts';
 import { fencedRefusal, type Refusal, refusal, refusalOfError } from './refusals.ts';
 
 const TICK_MS = 500;
@@ -51,7 +52,7 @@ export interface MachineSessionOptions {
   logger: Logger;
   protocol: number;
   cacheId: string;
-  creditBytes: number;
+  credit: CreditWindow;
 }
 
 /** How a session ended: by whom and why. */
@@ -81,7 +82,7 @@ export class MachineSession {
 
   constructor(options: MachineSessionOptions) {
     this.#options = options;
-    this.#creditLeft = options.creditBytes;
+    this.#creditLeft = options.credit.first;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.finished = promise;
     this.#finish = resolve;
@@ -124,6 +125,7 @@ export class MachineSession {
       stopListening();
       this.#barriers.end();
       await Promise.allSettled([...this.#appends, this.#asks]);
+      this.#options.credit.close();
       this.#finish();
     }
   }
@@ -142,7 +144,7 @@ export class MachineSession {
   }
 
   async #welcome(): Promise<void> {
-    const { connection, journal, host, protocol, cacheId, creditBytes } = this.#options;
+    const { connection, journal, host, protocol, cacheId, credit } = this.#options;
     const positions = journal.positions();
     const resync = journal.resync();
     connection.accept(framesFrom.agent);
@@ -154,7 +156,7 @@ export class MachineSession {
       uploadedLsn: positions.uploadedLsn,
       lastBarrierLsn: positions.lastBarrierLsn,
       resync,
-      creditBytes,
+      creditBytes: credit.first,
       peers: [...host.peers()],
       configuration: host.configuration(),
     });
@@ -235,11 +237,14 @@ export class MachineSession {
     this.#inFlight -= bytes;
     this.#creditOwed += bytes;
     // In few messages; but whoever waits for all of it must get all of it.
-    if (this.#creditOwed < this.#options.creditBytes / 8 && this.#inFlight > 0) return;
-    const owed = this.#creditOwed;
+    const { credit } = this.#options;
+    if (this.#creditOwed < credit.first / 8 && this.#inFlight > 0) return;
+    const tight = this.#creditLeft < credit.bytes / 4;
+    const granted = credit.freed(this.#creditOwed, { tight });
     this.#creditOwed = 0;
-    this.#creditLeft += owed;
-    this.#say(FrameType.Credit, { bytes: owed });
+    if (granted === 0) return;
+    this.#creditLeft += granted;
+    this.#say(FrameType.Credit, { bytes: granted });
   }
 
   #ask(ask: Ask): void {

@@ -47,6 +47,11 @@ const serverGauges: readonly (readonly [string, string, Read])[] = [
     ({ totals }) => totals.uploadedBytes,
   ],
   [
+    'upload_limit_bytes_per_second',
+    'The limit of uploads in force; 0 while there is none',
+    ({ status }) => status.uploadLimitBytesPerSecond ?? 0,
+  ],
+  [
     'clock_offset_seconds',
     "The process server's clock minus the vault's",
     ({ status }) => status.clockOffsetMs / 1000,

@@ -743,3 +743,40 @@ describe('a planned failover', () => {
     expect((await machineStatus())?.finalBarrier).toMatchObject({ lsn, poweredOff: false });
   });
 });
+
+describe('the limit of uploads', () => {
+  test('follows the list and the time of day without a restart, and is told in the status', async () => {
+    const windows = [{ from: '00:10', to: '00:20', timeZone: 'UTC', bytesPerSecond: 5_000 }];
+    await operator.assign('ps1', [{ machineId }], {
+      bandwidth: { bytesPerSecond: 70_000, windows },
+    });
+    await settleUntil(() => cache.uploadLimit() === 70_000);
+    const told = async () => (await operator.status('ps1'))?.uploadLimitBytesPerSecond;
+    await settleUntil(async () => (await told()) === 70_000);
+    expect(server.figures().status.uploadLimitBytesPerSecond).toBe(70_000);
+    // The border of the window, by the wall clock alone.
+    const untilMs = Date.UTC(2026, 0, 1, 0, 10) - clock.now();
+    expect(untilMs).toBeGreaterThan(0);
+    clock.jumpWallClock(untilMs - 1);
+    expect(cache.uploadLimit()).toBe(70_000);
+    clock.jumpWallClock(1);
+    expect(cache.uploadLimit()).toBe(5_000);
+    await settleUntil(async () => (await told()) === 5_000);
+    clock.jumpWallClock(600_000);
+    expect(cache.uploadLimit()).toBe(70_000);
+    await operator.assign('ps1', [{ machineId }]);
+    await settleUntil(() => cache.uploadLimit() === undefined);
+    await settleUntil(async () => (await told()) === undefined);
+    await stopServer();
+  });
+
+  test('leaves out windows of a time zone that is not known, and says so', async () => {
+    const windows = [{ from: '00:00', to: '00:00', timeZone: 'Mars/Olympus', bytesPerSecond: 1 }];
+    await operator.assign('ps1', [{ machineId }], { bandwidth: { bytesPerSecond: 9, windows } });
+    await settleUntil(() => cache.uploadLimit() === 9);
+    const errors = async () => (await operator.status('ps1'))?.errors ?? [];
+    await settleUntil(async () => (await errors()).length > 0);
+    expect((await errors())[0]).toMatchObject({ code: 'TimeZoneUnknown' });
+    await stopServer();
+  });
+});

@@ -20,19 +20,16 @@ import { FrameType, RefusalCode } from '../wire/messages.ts';
 import type { Hello } from './assignedMachine.ts';
 import { AssignedMachines } from './assignedMachines.ts';
 import { ASSIGNMENTS_POLL_MS, Assignments } from './assignments.ts';
+import { CreditPool } from './creditPool.ts';
 import { EnrolmentRelay } from './enrolmentRelay.ts';
 import { RECORDS_DIRECTORY } from './machineRecord.ts';
 import type { ServerFigures } from './metrics.ts';
 import { protocolFarewell, type Refusal, refusal } from './refusals.ts';
 import type { ServerIdentity } from './serverIdentity.ts';
 import { StatusReport } from './status.ts';
+import { UploadLimit } from './uploadLimit.ts';
 
 const STATUS_MS = 5_000;
-/** Memory for Data under way, over all connections; each gets a share, within limits. */
-const CREDIT_BUDGET = 96 << 20;
-const CREDIT_MAX = 8 << 20;
-const CREDIT_MIN = 256 << 10;
-const CREDIT_SHARES_MIN = 12;
 /** Connections without a certificate at once: each may hold an enrolment request in memory. */
 const STRANGERS_MAX = 512;
 
@@ -73,6 +70,7 @@ export class ProcessServer {
   readonly #machines: AssignedMachines;
   readonly #relay: EnrolmentRelay;
   readonly #status: StatusReport;
+  readonly #uploadLimit: UploadLimit;
   readonly #connections = new Set<Connection>();
   readonly #serving = new Set<Promise<void>>();
   #strangers = 0;
@@ -92,11 +90,13 @@ export class ProcessServer {
       ...deps,
       encryptionKey: options.identity.encryptionKey,
       vaultId: options.vaultId,
-      creditBytes: () => this.#creditBytes(),
+      credit: new CreditPool({ machines: () => this.#machines.list().length }),
     });
     this.#relay = new EnrolmentRelay(deps, options);
+    this.#uploadLimit = new UploadLimit(deps);
+    deps.cache.limitUploads(() => this.#uploadLimit.bytesPerSecond);
     this.#status = new StatusReport(
-      { ...deps, assignments, machines: this.#machines },
+      { ...deps, assignments, machines: this.#machines, uploadLimit: this.#uploadLimit },
       { name: options.name, version: options.version, endpoints: options.endpoints },
     );
   }
@@ -143,6 +143,7 @@ export class ProcessServer {
     const { current } = this.#assignments;
     if (current !== undefined) {
       this.#caCertificatePem = current.caCertificatePem;
+      this.#uploadLimit.follow(current.bandwidth);
       await this.#machines.apply(current);
     }
     this.#listener = await this.#deps.listen({
@@ -170,6 +171,7 @@ export class ProcessServer {
         ca: current.caCertificatePem,
       });
     }
+    this.#uploadLimit.follow(current.bandwidth);
     await this.#machines.apply(current);
   }
 
@@ -315,11 +317,5 @@ export class ProcessServer {
       { code: errorCode(error), address, error },
       'A connection ended before it became a session',
     );
-  }
-
-  #creditBytes(): number {
-    const sessions = this.#machines.list().filter((machine) => machine.connected).length;
-    const share = Math.floor(CREDIT_BUDGET / Math.max(CREDIT_SHARES_MIN, sessions + 1));
-    return Math.min(CREDIT_MAX, Math.max(CREDIT_MIN, share));
   }
 }

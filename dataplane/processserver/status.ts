@@ -10,6 +10,7 @@ import { vaultLayout } from '../../vault/layout.ts';
 import type { JournalCache } from '../journal/machineJournal.ts';
 import type { AssignedMachines } from './assignedMachines.ts';
 import type { Assignments } from './assignments.ts';
+import type { UploadLimit } from './uploadLimit.ts';
 
 const OFFSET_MS = 60_000;
 
@@ -20,6 +21,7 @@ export interface StatusDeps {
   cache: JournalCache;
   assignments: Assignments;
   machines: AssignedMachines;
+  uploadLimit: UploadLimit;
 }
 
 interface Traffic {
@@ -77,9 +79,9 @@ export class StatusReport {
 
   /** How things are now; throughput is of the time before the last `write`. */
   build(): ProcessServerStatus {
-    const { clock, cache, assignments, machines } = this.#deps;
+    const { clock, cache, assignments, machines, uploadLimit } = this.#deps;
     const { name, version, endpoints } = this.#about;
-    const { current, problem } = assignments;
+    const { current } = assignments;
     const usage = cache.usage();
     return {
       name,
@@ -97,9 +99,10 @@ export class StatusReport {
         oldestNotUploadedMs: usage.oldestNotUploadedMs,
       },
       throughput: this.#throughput,
+      uploadLimitBytesPerSecond: uploadLimit.bytesPerSecond,
       endpoints: [...endpoints],
       machines: machines.list().map((machine) => machine.status()),
-      errors: problem === undefined ? [] : [problem],
+      errors: [assignments.problem, uploadLimit.problem].filter((one) => one !== undefined),
     };
   }
 

@@ -166,7 +166,7 @@ export const messageSchemas = {
       /** Of the ResyncBegin that the journal is inside of. An agent that began another must begin anew, from the first leaf. */
       beginLsn: lsn.optional(),
     }),
-    /** The whole window: no Data frame (payload) may be larger, or it would wait for ever. At least 256 KiB. */
+    /** The first window: no Data frame (payload) may be larger than half of it, or it might wait for ever. At least 160 KiB. */
     creditBytes: bytes,
     /** Other process servers, one of which takes the machine over when this one is lost. The agent remembers them. */
     peers: z.array(z.string()).max(32).optional(),

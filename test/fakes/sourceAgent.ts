@@ -66,7 +66,7 @@ export class SourceAgent {
     this.#journal = journal;
     this.changes += 1;
     this.#nextLsn = journal.positions().journaledLsn + 1n;
-    for (const [leaf, mask] of this.#sent) this.#mark(leaf, mask);
+    for (const [leaf, mask] of this.#sent) this.mark(leaf, mask);
     this.#sent.clear();
   }
 
@@ -77,7 +77,7 @@ export class SourceAgent {
       const first = this.#random.below(bytes.length / 4096 - 1);
       const value = this.#random.chance(0.2) ? 0 : 1 + this.#random.below(255);
       bytes.fill(value, first * 4096, (first + 2) * 4096);
-      for (const block of [first, first + 1]) this.#mark(Math.floor(block / 16), 1 << (block % 16));
+      for (const block of [first, first + 1]) this.mark(Math.floor(block / 16), 1 << (block % 16));
     }
   }
 
@@ -85,7 +85,7 @@ export class SourceAgent {
   write(block: number, value: number): void {
     this.source.bytes[block * 4096] = value;
     this.source.bytes[block * 4096 + 4095] = value;
-    this.#mark(Math.floor(block / 16), 1 << (block % 16));
+    this.mark(Math.floor(block / 16), 1 << (block % 16));
   }
 
   /** Welcome said this: it counts as acknowledged from now on. */
@@ -210,7 +210,8 @@ export class SourceAgent {
     this.changes += 1;
   }
 
-  #mark(leaf: number, mask: number): void {
+  /** Blocks were written past `scribble`. */
+  mark(leaf: number, mask: number): void {
     this.changes += 1;
     this.#dirty.set(leaf, (this.#dirty.get(leaf) ?? 0) | mask);
   }

@@ -20,6 +20,7 @@ import {
   askWithToken,
   awaitAnswer,
   bootstrapOf,
+  listOf,
   machineReport,
   reportStatus,
 } from './peers.ts';
@@ -166,6 +167,44 @@ test('more replicas get bootstrap files and share the machines out; fewer give t
     expect(await ownerOf('c')).toMatchObject({ processServer: 'sts-0', writerEpoch: 2 }),
   );
   await eventually(() => expect(seen(world, 'sts')?.replicas).toBe(1));
+});
+
+test('its bandwidth is in its signed list, in bytes, and changes there', async ({ world }) => {
+  const { kube, objects } = world;
+  await create(
+    kube,
+    processServer('ps', {
+      bandwidth: {
+        limit: '80M',
+        windows: [
+          { days: ['Mon'], from: '08:00', to: '18:00', timeZone: 'Europe/Zurich', limit: '8M' },
+          { from: '22:00', to: '06:00', timeZone: 'UTC' },
+        ],
+      },
+    }),
+    protectedVM(),
+  );
+  const { controllerPublicKey } = await bootstrapOf(kube, 'ps-bootstrap');
+  const bandwidth = async () => (await listOf(objects, controllerPublicKey)).bandwidth;
+  await eventually(async () =>
+    expect(await bandwidth()).toEqual({
+      bytesPerSecond: 10_000_000,
+      windows: [
+        {
+          days: ['Mon'],
+          from: '08:00',
+          to: '18:00',
+          timeZone: 'Europe/Zurich',
+          bytesPerSecond: 1_000_000,
+        },
+        { from: '22:00', to: '06:00', timeZone: 'UTC' },
+      ],
+    }),
+  );
+  await change(world, 'ps', { bandwidth: { limit: '512k', windows: null } });
+  await eventually(async () =>
+    expect(await bandwidth()).toEqual({ bytesPerSecond: 64_000, windows: [] }),
+  );
 });
 
 test('what a replica reports is shown, and given to the metrics', async ({ operator, world }) => {

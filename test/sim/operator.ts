@@ -196,6 +196,7 @@ export class Operator {
       peers: this.#servers
         .filter(({ name }) => name !== server.name)
         .map(({ endpoint }) => endpoint),
+      bandwidth: undefined,
       current: stored && currentOf(key, stored.body),
       generationFloor: this.#generation,
       confirmedToken: undefined,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { bandwidthSchema } from './bandwidth.ts';
 import { diskSpecSchema } from './diskSpec.ts';
 import { hex, machineIdSchema, objectName } from './fields.ts';
 import { sealedKeySchema } from './sealedKey.ts';
@@ -45,5 +46,7 @@ export const assignmentsDocumentSchema = z.object({
   redirects: z.record(machineIdSchema, z.array(z.string())),
   /** Where the other replicas are reached: one of them takes over when this one falls silent, and agents must know them by then. */
   peers: z.array(z.string()).max(PEERS_MAX).optional(),
+  /** What it may upload; absent: without a limit. */
+  bandwidth: bandwidthSchema.optional(),
 });
 export type AssignmentsDocument = z.infer<typeof assignmentsDocumentSchema>;

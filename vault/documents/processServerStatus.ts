@@ -19,6 +19,8 @@ export const processServerStatusSchema = z.object({
     oldestNotUploadedMs: timeMs.optional(),
   }),
   throughput: z.object({ inBytesPerSecond: z.number(), outBytesPerSecond: z.number() }),
+  /** The limit of uploads in force when this was written; absent: none. */
+  uploadLimitBytesPerSecond: z.number().int().positive().optional(),
   endpoints: z.array(z.string()),
   machines: z.array(machineStatusSchema).max(2000),
   /** What is wrong with the process server itself: assignments that it refuses, a vault that does not answer. */

@@ -73,6 +73,48 @@ export const processServerRefusals: readonly Case[] = [
     },
     /endpoints\[0\].*should match/,
   ],
+  [
+    'a limit that would let nothing through',
+    (s) => {
+      s.bandwidth = { limit: '511k' };
+    },
+    /bandwidth\.limit must be at least 512k/,
+  ],
+  [
+    'a limit that is no rate',
+    (s) => {
+      s.bandwidth = { limit: '50Mi' };
+    },
+    /bandwidth\.limit.*should match/,
+  ],
+  [
+    'a window with a limit that would let nothing through',
+    (s) => {
+      s.bandwidth = { windows: [{ from: '08:00', to: '18:00', limit: '1k' }] };
+    },
+    /limit must be at least 512k/,
+  ],
+  [
+    'a window on a day that is none',
+    (s) => {
+      s.bandwidth = { windows: [{ days: ['Monday'], from: '08:00', to: '18:00' }] };
+    },
+    /supported values: "Mon"/,
+  ],
+  [
+    'a window that ends at no time of day',
+    (s) => {
+      s.bandwidth = { windows: [{ from: '08:00', to: '24:00' }] };
+    },
+    /windows\[0\]\.to.*should match/,
+  ],
+  [
+    'a window without a beginning',
+    (s) => {
+      s.bandwidth = { windows: [{ to: '18:00' }] };
+    },
+    /windows\[0\]\.from: Required value/,
+  ],
 ];
 
 /** Specs that are refused: what is wrong with them, how a valid one becomes so, and what people are told. */

@@ -1,0 +1,173 @@
+/** One real process server with many agents: what it holds in memory does not grow with them, and a limit on its uploads is kept. */
+import { createHash, randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import {
+  encodeControlRecord,
+  encodeDataHeader,
+  RecordKind,
+} from '../../dataplane/journal/record.ts';
+import { ensureVaultContainer, openVaultStores } from '../../platform/azure/vaultStores.ts';
+import { systemClock } from '../../platform/node/clock.ts';
+import { systemRandom } from '../../platform/node/random.ts';
+import { connectTls } from '../../platform/node/tls.ts';
+import type { Channel, ObjectStore } from '../../platform/ports.ts';
+import { createCertificateRequest } from '../../vault/authority.ts';
+import { processServerOfIdentities } from '../../vault/identity.ts';
+import { freshMemory, ScriptedAgent } from '../fakes/scriptedAgent.ts';
+import { type AssignedMachine, ScriptedOperator } from '../fakes/scriptedOperator.ts';
+import { type Azurite, startAzurite } from '../servers/azurite.ts';
+import { ProcessServerProcess } from '../servers/processServerProcess.ts';
+
+const deps = { clock: systemClock, random: systemRandom };
+const GIB = 2 ** 30;
+const AGENTS = 200;
+/** Each agent's, 64 KiB. */
+const LEAVES = 32;
+const PEAK_MIB_MAX = 600;
+
+let azurite: Azurite;
+let directory: string;
+let store: ObjectStore;
+let operator: ScriptedOperator;
+let server: ProcessServerProcess;
+let port: number;
+let channels: Channel[];
+let end: AbortController;
+let enrolling: Promise<void>;
+
+beforeEach(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), 'farshore-many-agents-'));
+  channels = [];
+  azurite = await startAzurite();
+  const access = { connectionString: azurite.connectionString, container: 'vault' };
+  await ensureVaultContainer(deps, access);
+  store = openVaultStores(deps, access).objects;
+  operator = await ScriptedOperator.create({ ...deps, store });
+  end = new AbortController();
+  enrolling = answerEnrolments(end.signal);
+  server = await ProcessServerProcess.start({
+    directory,
+    bootstrap: {
+      name: 'ps1',
+      vault: { container: 'vault', prefix: '', connectionString: azurite.connectionString },
+      vaultId: operator.vault.vaultId,
+      controllerPublicKey: operator.signingKey.publicKey,
+      token: operator.token,
+    },
+  });
+  port = await server.port();
+});
+
+afterEach(async () => {
+  end.abort();
+  await enrolling;
+  for (const channel of channels) channel.destroy();
+  await server.kill('SIGKILL');
+  await azurite.stop();
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function answerEnrolments(signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await operator.answerEnrolments().catch(() => undefined);
+    await systemClock.sleep(100, signal).catch(() => undefined);
+  }
+}
+
+/** An agent of a machine on the list, welcomed; tried again until the list has arrived. */
+async function connect(machineId: string): Promise<ScriptedAgent> {
+  const { csrPem, privateKeyPem } = await createCertificateRequest(deps, { commonName: machineId });
+  const certificatePem = await operator.authority.issueMachine({ csrPem, machineId });
+  for (const deadline = performance.now() + 60_000; ; ) {
+    const channel = await connectTls({
+      host: '127.0.0.1',
+      port,
+      ca: operator.vault.ca.certificatePem,
+      cert: certificatePem,
+      key: privateKeyPem,
+      accepts: (identities) => processServerOfIdentities(identities) === 'ps1',
+    });
+    channels.push(channel);
+    const agent = new ScriptedAgent({
+      channel,
+      clock: systemClock,
+      memory: freshMemory(machineId),
+    });
+    agent.sizeBytes = 64 * GIB;
+    try {
+      await agent.begin();
+      return agent;
+    } catch (error) {
+      if (performance.now() > deadline) throw error;
+      channel.destroy();
+      await systemClock.sleep(500);
+    }
+  }
+}
+
+/** Leaves of noise, made once: each agent sends them in another order. */
+const noise = Array.from({ length: LEAVES }, () => {
+  const content = randomBytes(65536);
+  return { content, leafHash: createHash('sha256').update(content).digest() };
+});
+
+/** A whole leaf; those of an agent lie far apart, each in another page of the table of hashes. */
+function record(index: number, shift: number): Uint8Array {
+  const { content, leafHash } = noise[(index + shift) % noise.length] as (typeof noise)[number];
+  const bytes = new Uint8Array(48 + content.length);
+  const leaf = index * 1024;
+  encodeDataHeader(bytes, 0, { disk: 0, leaf, blockMask: 0xffff, zeroMask: 0, leafHash });
+  bytes.set(content, 48);
+  return bytes;
+}
+
+/** A resync of `leaves` leaves of noise, and the barrier behind it; resolves when that is in the vault. */
+async function replicate(agent: ScriptedAgent, options: { leaves: number; shift: number }) {
+  const begin = { kind: RecordKind.ResyncBegin, reason: 'Initial' } as const;
+  await agent.sendRecords([encodeControlRecord(begin)]);
+  for (let index = 0; index < options.leaves; index += 1)
+    await agent.sendRecords([record(index, options.shift)]);
+  await agent.sendRecords([encodeControlRecord({ kind: RecordKind.ResyncEnd })]);
+  const { lsn } = await agent.barrier();
+  await agent.waitForUploaded(lsn);
+}
+
+/** The most memory that the process server ever had resident, MiB. */
+function peakMib(): number {
+  const status = readFileSync(`/proc/${server.pid}/status`, 'utf8');
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024;
+}
+
+test(`${AGENTS} agents that send at the same time are served within ${PEAK_MIB_MAX} MiB of memory`, async () => {
+  const machines: AssignedMachine[] = Array.from({ length: AGENTS }, (_, index) => ({
+    machineId: operator.addMachine(`m${index}`),
+    name: `m${index}`,
+  }));
+  await operator.assign('ps1', machines);
+  const agents = await Promise.all(machines.map(({ machineId }) => connect(machineId)));
+  await Promise.all(agents.map((agent, shift) => replicate(agent, { leaves: LEAVES, shift })));
+  const status = await operator.status('ps1');
+  expect(status?.machines).toHaveLength(AGENTS);
+  console.log(`VmHWM of the process server: ${peakMib().toFixed(0)} MiB`);
+  expect(peakMib()).toBeLessThan(PEAK_MIB_MAX);
+});
+
+test('a limit in the list slows the uploads of a process server that runs', async () => {
+  const machines = [{ machineId: operator.addMachine('slow'), name: 'slow' }];
+  const bytesPerSecond = 512 << 10;
+  await operator.assign('ps1', machines, { bandwidth: { bytesPerSecond, windows: [] } });
+  const agent = await connect(machines[0]?.machineId ?? '');
+  const since = performance.now();
+  await replicate(agent, { leaves: LEAVES, shift: 0 });
+  const seconds = (performance.now() - since) / 1000;
+  // 2 MiB, less what the bucket holds.
+  expect((LEAVES * 65536) / seconds).toBeLessThan(1.25 * bytesPerSecond);
+  const metrics = await fetch(`http://127.0.0.1:${await server.metricsPort()}/metrics`);
+  expect(await metrics.text()).toContain(
+    `farshore_processserver_upload_limit_bytes_per_second ${bytesPerSecond}`,
+  );
+});
