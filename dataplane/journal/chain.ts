@@ -80,7 +80,7 @@ export class Chain {
   }
 
   /**
-   * Segments after a position, in order, until none follows. Throws ChainError, SegmentError, StoreError. Memory: a few pieces of 4 MiB.
+   * Segments after a position, in order, until none follows. Throws ChainError, SegmentError, StoreError. Memory: a few pieces of 8 MiB.
    */
   async *segments(
     after: ChainPosition,

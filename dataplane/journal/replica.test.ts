@@ -8,7 +8,7 @@ import { MemoryPageBlobStore } from '../../test/fakes/memoryPageBlobStore.ts';
 import { silentLogger } from '../../test/fakes/silentLogger.ts';
 import { problemsOfPoint } from '../../test/replica/checkPoint.ts';
 import { type SampleBarrier, SampleMachine } from '../../test/replica/sampleMachine.ts';
-import { vaultLayout } from '../../vault/layout.ts';
+import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
 import { readPoints } from './points.ts';
 import { Replica, type ReplicaDeps, type ReplicaLimits } from './replica.ts';
 import { readReplicaState } from './replicaFence.ts';
@@ -132,6 +132,48 @@ test('no barrier between the begin and the end of a resync becomes a point', asy
   const [before, , after] = machine.barriers as [SampleBarrier, SampleBarrier, SampleBarrier];
   expect(await problemsOfAllPoints(deps, machine, [before, after])).toEqual([]);
 });
+
+test('while a segment is written the next one is read, and none behind it', async () => {
+  const deps = vault();
+  const machine = new SampleMachine({ ...deps, seed: 7, sizes: [2 * MIB] });
+  await writeRounds(machine, 4);
+  const read = new Set<number>();
+  const readWhileWriting: number[][] = [];
+  const objects = noting(deps.objects, 'get', async (key) => {
+    const seq = sequenceOfSegmentKey(key);
+    if (seq !== undefined) read.add(seq);
+  });
+  const pages = noting(deps.pages, 'write', async (key) => {
+    if (!key.endsWith('.vhd')) return;
+    // Nothing here waits for time: what is to happen beside this write has happened after some turns.
+    for (let turn = 0; turn < 200; turn += 1) await new Promise(setImmediate);
+    readWhileWriting.push([...read]);
+  });
+  const replica = await open({ ...deps, objects, pages }, machine, { limits: { pendingBytes: 1 } });
+  await replica.applyTo('end', { makePoints: false });
+  // Segment 0 is the claim.
+  expect(readWhileWriting[0]).toEqual([0, 1, 2]);
+  expect(readWhileWriting.at(-1)).toEqual([0, 1, 2, 3, 4]);
+});
+
+/** Calls `before` with the key that a call of this name is about, and waits for it. */
+function noting<T extends object>(
+  store: T,
+  call: keyof T,
+  before: (key: string) => Promise<void>,
+): T {
+  return new Proxy(store, {
+    get: (target, name) => {
+      const method = Reflect.get(target, name) as unknown;
+      if (typeof method !== 'function') return method;
+      if (name !== call) return method.bind(target);
+      return async (...args: [string]) => {
+        await before(args[0]);
+        return await method.apply(target, args);
+      };
+    },
+  });
+}
 
 test('a sealed journal says by whom, and goes on after a claim', async () => {
   const deps = vault();

@@ -25,7 +25,10 @@ import { ReplicaRound } from './replicaRound.ts';
 import { inlineCodec, type SegmentCodec } from './segmentCodec.ts';
 
 export interface ReplicaLimits {
-  /** A round is written once its records' segments hold this many bytes; memory is this and one segment (64 MiB). */
+  /**
+   * A round is written once its records' segments hold this many bytes. Memory for records is this, the segment that filled the round
+   * (64 MiB) and the next one, which is read meanwhile (64 MiB and a few pieces of 8 MiB).
+   */
   pendingBytes: number;
   /** Requests to page blobs at the same time. */
   concurrency: number;

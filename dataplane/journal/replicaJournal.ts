@@ -64,7 +64,8 @@ export class ReplicaJournal {
   }
 
   /**
-   * The segments with records after `applied`, in order, until there is no next one. The next is fetched while one is worked on.
+   * The segments with records after `applied`, in order, until there is no next one. The next one, and no further, is
+   * read while one is worked on.
    * Throws ChainError or SegmentError for one that is damaged or does not follow its predecessor, StoreError.
    */
   async *segments(
