@@ -158,6 +158,8 @@ export const Reason = {
   VaultGap: 'VaultGap',
   /** resyncRequest. */
   Manual: 'Manual',
+  /** Leaves of the replica are not what the source sent: sampled verification found it. */
+  ChecksumMismatch: 'ChecksumMismatch',
   /** Tracking accounts for every write. */
   TrackingComplete: 'TrackingComplete',
   PointAvailable: 'PointAvailable',
@@ -192,6 +194,10 @@ export const Reason = {
   SourceSilent: 'SourceSilent',
   /** The journal was claimed by a writer with a higher epoch. */
   Fenced: 'Fenced',
+
+  // ----------------------------------------------------------------------------------------------------- ReplicationPolicy
+  /** A time zone that the operator does not know. */
+  TimeZoneUnknown: 'TimeZoneUnknown',
 
   // --------------------------------------------------------------------------------------------------------- ProcessServer
   /** It has never written its status. */

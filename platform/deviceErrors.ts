@@ -7,6 +7,8 @@ export type BlockDeviceErrorCode =
   | 'DiskVanished'
   /** A partition, a mapped or otherwise bio-based device, a zoned disk, no disk at all. */
   | 'DiskUnsupported'
+  /** It is smaller than what is protected of it. */
+  | 'DiskShrunk'
   /** A read failed. */
   | 'DiskReadFailed';
 

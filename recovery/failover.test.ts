@@ -1,8 +1,27 @@
 import { describe, expect, test } from 'vitest';
 import { trimJournal } from '../dataplane/journal/journalRetention.ts';
+import { markPoint } from '../dataplane/journal/pointDamage.ts';
 import { silentLogger } from '../test/fakes/silentLogger.ts';
 import { RecoverySite } from '../test/fixtures/recoverySite.ts';
 import { vaultLayout } from '../vault/layout.ts';
+
+/** Three points, of which those are marked. */
+async function damagedSite(marked: readonly number[]): Promise<RecoverySite> {
+  const site = await RecoverySite.make();
+  for (let round = 0; round < 3; round++) {
+    site.machine.scribble();
+    await site.machine.barrier();
+    await site.clock.advance(60_000);
+  }
+  await site.run({ type: 'Test' }, 'before');
+  await site.finish('CleanedUp', 'before');
+  const { machineId, barriers } = site.machine;
+  for (const at of marked) {
+    const lsn = barriers[at]?.lsn ?? 0n;
+    await markPoint(site.objects, { machineId, lsn, leaves: [{ disk: 0, leaf: 3 }] });
+  }
+  return site;
+}
 
 describe('a failover', () => {
   test('unplanned, to the latest point: the disks equal the source at its last barrier', async () => {
@@ -73,6 +92,39 @@ describe('a failover', () => {
     site.expectDisksOf(0);
     await site.finish('CleanedUp');
     site.expectNothingLeft();
+  });
+
+  test('to the latest point, of which some are marked damaged: to the newest that is not', async () => {
+    const site = await damagedSite([1, 2]);
+    const document = await site.run({ type: 'Unplanned' });
+    expect(document).toMatchObject({ outcome: 'FailedOver' });
+    site.expectDisksOf(0);
+  });
+
+  test('to a point that is marked damaged: refused before anything is touched, unless nothing is to be verified', async () => {
+    const site = await damagedSite([1]);
+    const name = String(site.machine.barriers[1]?.lsn);
+    const recoveryPoint = { type: 'Name' as const, name };
+    const refused = await site.run({ type: 'Unplanned', recoveryPoint });
+    expect(refused.failure).toMatchObject({ step: 'Validate', code: 'RecoveryPointDamaged' });
+    expect(refused.failure?.message).toMatch(/leaf 3 of disk .* from byte 196608/);
+    expect(await site.catalog()).toMatchObject({ activeSide: 'Source' });
+    const taken = await site.run({ type: 'Unplanned', recoveryPoint, verify: 'None' }, 'second');
+    expect(taken).toMatchObject({ outcome: 'FailedOver' });
+    site.expectDisksOf(1);
+  });
+
+  test('of a machine whose points are all marked damaged: ends clearly, and goes on without verification', async () => {
+    const site = await damagedSite([0, 1, 2]);
+    const { timeMs = 0 } = site.machine.barriers[1] ?? {};
+    const refused = await site.run({ type: 'Test', recoveryPoint: { type: 'Time', timeMs } });
+    expect(refused.failure).toMatchObject({ code: 'RecoveryPointDamaged' });
+    expect(site.objects.keys().filter((key) => key.endsWith('.pin'))).toEqual([]);
+    await site.run(
+      { type: 'Test', recoveryPoint: { type: 'Time', timeMs }, verify: 'None' },
+      'second',
+    );
+    site.expectDisksOf(1);
   });
 
   test('of a name that is no recovery point: refused before the journal is sealed', async () => {

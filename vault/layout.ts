@@ -43,6 +43,9 @@ export const vaultLayout = {
     `points/${machineId}/${String(lsn).padStart(LSN_DIGITS, '0')}.pin`,
   pointRetired: (machineId: string, lsn: Lsn) =>
     `points/${machineId}/${String(lsn).padStart(LSN_DIGITS, '0')}.retired`,
+  /** Beside a point that holds leaves which are not what they were (docs/design/0010). */
+  pointDamage: (machineId: string, lsn: Lsn) =>
+    `points/${machineId}/${String(lsn).padStart(LSN_DIGITS, '0')}.damaged`,
   pointsPrefix: (machineId: string) => `points/${machineId}/`,
   /** Copies made for a failover: what managed disks are imported from. */
   failoverDisk: (failover: string, machineId: string, disk: string) =>

@@ -12,15 +12,33 @@ export interface PointSummary {
   lsn: Lsn;
   timeMs: number;
   consistency: 'Crash' | 'App';
+  /** Marked: it holds leaves that are not what they were. */
+  damaged?: true;
 }
 
 export interface PointsSummary {
   count: number;
+  /** How many of them are marked damaged, and the newest that is not; absent when none is marked. */
+  damaged?: { count: number; newestSound: PointSummary | undefined };
   oldest: PointSummary | undefined;
   /** Newest first. */
   recent: PointSummary[];
   newestCrash: PointSummary | undefined;
   newestApp: PointSummary | undefined;
+}
+
+type KnownPoint = Omit<PointSummary, 'damaged'>;
+
+interface Listed {
+  /** Documents that were read, by key. */
+  known: Map<string, KnownPoint>;
+  /** Keys of those with a mark beside them. */
+  marked: ReadonlySet<string>;
+}
+
+/** The newest point that is not marked damaged. */
+export function newestSound({ recent, damaged }: PointsSummary): PointSummary | undefined {
+  return damaged === undefined ? recent[0] : damaged.newestSound;
 }
 
 /** Points are listed by name; their documents are read only where a kind or a time is shown, and never twice. */
@@ -32,7 +50,7 @@ const APP_LOOKBACK = 240;
 
 export class PointsReader {
   readonly #objects: ObjectStore;
-  readonly #known = new Map<string, Map<string, PointSummary>>();
+  readonly #known = new Map<string, Map<string, KnownPoint>>();
   readonly #refused = new Map<string, string>();
 
   constructor(deps: { objects: ObjectStore }) {
@@ -44,25 +62,39 @@ export class PointsReader {
    * Rejects with a StoreError.
    */
   async summary(machineId: string, options: { appConsistent: boolean }): Promise<PointsSummary> {
-    const { lsns } = await listPoints(this.#objects, machineId);
+    const { lsns, damaged } = await listPoints(this.#objects, machineId);
     const keys = lsns.map((lsn) => vaultLayout.point(machineId, lsn));
-    const known = this.#forgetOthers(machineId, keys);
+    const marked = new Set([...damaged].map((lsn) => vaultLayout.point(machineId, lsn)));
+    const listed = { known: this.#forgetOthers(machineId, keys), marked };
+    const sound = keys.filter((key) => !marked.has(key));
     const recent: PointSummary[] = [];
     let unusable = 0;
     for (const key of keys.slice(-RECENT_LOOKBACK).reverse()) {
-      const point = await this.#read(known, key);
+      const point = await this.#read(listed, key);
       if (point === undefined) unusable += 1;
       else recent.push(point);
       if (recent.length === RECENT) break;
     }
-    const app = recent.find((point) => point.consistency === 'App');
+    const newest = (kind: PointSummary['consistency']) => {
+      const ofKind = recent.filter((point) => point.consistency === kind);
+      return ofKind.find((point) => !point.damaged) ?? ofKind[0];
+    };
+    const app = newest('App');
     return {
       // What nobody could bring a machine up from is not counted as a recovery point.
       count: recent.length === 0 ? 0 : keys.length - unusable,
-      oldest: (await this.#read(known, keys[0])) ?? recent.at(-1),
+      oldest: (await this.#read(listed, keys[0])) ?? recent.at(-1),
       recent,
-      newestCrash: recent.find((point) => point.consistency === 'Crash'),
-      newestApp: app ?? (options.appConsistent ? await this.#newestApp(known, keys) : undefined),
+      newestCrash: newest('Crash'),
+      newestApp: app ?? (options.appConsistent ? await this.#newestApp(listed, keys) : undefined),
+      ...(sound.length === keys.length
+        ? {}
+        : {
+            damaged: {
+              count: keys.length - sound.length,
+              newestSound: await this.#newestOf(listed, sound),
+            },
+          }),
     };
   }
 
@@ -70,37 +102,41 @@ export class PointsReader {
     this.#known.delete(machineId);
   }
 
-  async #newestApp(
-    known: Map<string, PointSummary>,
-    keys: readonly string[],
-  ): Promise<PointSummary | undefined> {
+  async #newestOf(listed: Listed, keys: readonly string[]): Promise<PointSummary | undefined> {
+    for (const key of keys.slice(-RECENT_LOOKBACK).reverse()) {
+      const point = await this.#read(listed, key);
+      if (point !== undefined) return point;
+    }
+    return undefined;
+  }
+
+  async #newestApp(listed: Listed, keys: readonly string[]): Promise<PointSummary | undefined> {
     for (const key of keys.slice(-APP_LOOKBACK, -RECENT).reverse()) {
-      const point = await this.#read(known, key);
+      const point = await this.#read(listed, key);
       if (point?.consistency === 'App') return point;
     }
     return undefined;
   }
 
-  async #read(
-    known: Map<string, PointSummary>,
-    key: string | undefined,
-  ): Promise<PointSummary | undefined> {
+  async #read(listed: Listed, key: string | undefined): Promise<PointSummary | undefined> {
     if (key === undefined) return undefined;
+    const { known, marked } = listed;
+    const mark = marked.has(key) ? { damaged: true as const } : {};
     const before = known.get(key);
-    if (before !== undefined) return before;
+    if (before !== undefined) return { ...before, ...mark };
     const stored = await this.#objects.get(key);
     // Thinned between the listing and here.
     if (stored === undefined) return undefined;
     const document = this.#decode(key, stored);
     if (document === undefined) return undefined;
-    const point: PointSummary = {
+    const point: KnownPoint = {
       name: String(document.lsn),
       lsn: document.lsn,
       timeMs: document.timeMs,
       consistency: document.consistency,
     };
     known.set(key, point);
-    return point;
+    return { ...point, ...mark };
   }
 
   /** One that can't be read must not hide those that can. */
@@ -120,9 +156,9 @@ export class PointsReader {
     }
   }
 
-  #forgetOthers(machineId: string, keys: readonly string[]): Map<string, PointSummary> {
+  #forgetOthers(machineId: string, keys: readonly string[]): Map<string, KnownPoint> {
     const alive = new Set(keys);
-    const known = this.#known.get(machineId) ?? new Map<string, PointSummary>();
+    const known = this.#known.get(machineId) ?? new Map<string, KnownPoint>();
     for (const key of known.keys()) if (!alive.has(key)) known.delete(key);
     const prefix = vaultLayout.pointsPrefix(machineId);
     for (const key of this.#refused.keys())

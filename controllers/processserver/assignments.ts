@@ -12,17 +12,13 @@ import {
 } from '../../vault/documents/assignments.ts';
 import type { Bandwidth } from '../../vault/documents/bandwidth.ts';
 import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { DamagedLeaf } from '../../vault/documents/damagedLeaf.ts';
 import { canonical } from '../canonicalJson.ts';
 
 /** More than these many machines, and more than this share of them, leave a list only after a confirmation. */
 export const DROP_LIMIT = { machines: 3, share: 0.1 } as const;
 
-export interface MachinePolicy {
-  crashConsistentSeconds: number;
-  /** 0: off. */
-  appConsistentSeconds: number;
-  hooks?: { directory: string; timeoutSeconds: number };
-}
+export type MachinePolicy = Assignment['policy'];
 
 /** What is known of one machine that a process server is to protect. */
 export interface MachineIntent {
@@ -30,6 +26,8 @@ export interface MachineIntent {
   paused: boolean;
   policy: MachinePolicy;
   resyncToken?: string;
+  /** What an applier found damaged in the replica. */
+  repair?: readonly DamagedLeaf[];
 }
 
 /** A machine with no disk chosen yet is not assigned: there is nothing to do for it. */
@@ -47,7 +45,14 @@ export function assignmentOf(intent: MachineIntent): Assignment | undefined {
     policy: intent.policy,
     ...(catalog.finalSync === undefined ? {} : { finalSync: catalog.finalSync }),
     ...(intent.resyncToken === undefined ? {} : { resyncToken: intent.resyncToken }),
+    ...repairOf(intent),
   };
+}
+
+/** Of the disks that are protected still. */
+function repairOf({ catalog, repair = [] }: MachineIntent): Pick<Assignment, 'repair'> {
+  const leaves = repair.filter(({ disk }) => catalog.disks.some(({ index }) => index === disk));
+  return leaves.length === 0 ? {} : { repair: leaves };
 }
 
 export interface AssignmentsInput {

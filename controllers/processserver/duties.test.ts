@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Failover } from '../../crds/index.ts';
+import type { Failover, ReplicationPolicy } from '../../crds/index.ts';
 import {
   failover,
   processServer,
@@ -7,8 +7,10 @@ import {
   replicationPolicy,
 } from '../../test/operator/manifests.ts';
 import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import type { DamagedLeaf } from '../../vault/documents/damagedLeaf.ts';
 import type { Environment } from '../environment.ts';
 import type { OpenVault } from '../openvaults/openVaults.ts';
+import { assignmentOf } from './assignments.ts';
 import { gatherDuties } from './duties.ts';
 
 const catalog: CatalogDocument = {
@@ -64,17 +66,61 @@ describe('a machine that runs in Azure', () => {
   });
 });
 
+describe('a resync window', () => {
+  const resyncWindow = { from: '20:00', to: '06:00', timeZone: 'UTC', urgent: [] };
+
+  test('of the policy is the machine’s, unless the machine may resync now', () => {
+    const policy = { ...replicationPolicy(), spec: { ...replicationPolicy().spec, resyncWindow } };
+    const [duty] = gather({}, undefined, { policy }).machines.get('ps') ?? [];
+    expect(duty?.policy.resyncWindow).toEqual(resyncWindow);
+    const annotations = { 'farshore.dev/resync-now': '' };
+    const [now] = gather({}, undefined, { policy, annotations }).machines.get('ps') ?? [];
+    expect(now?.policy.resyncWindow).toBeUndefined();
+  });
+
+  test('in a time zone that nobody knows holds nothing back', () => {
+    const unknown = { ...resyncWindow, timeZone: 'Europe/Atlantis' };
+    const spec = { ...replicationPolicy().spec, resyncWindow: unknown };
+    const policy = { ...replicationPolicy(), spec };
+    const [duty] = gather({}, undefined, { policy }).machines.get('ps') ?? [];
+    expect(duty?.policy.resyncWindow).toBeUndefined();
+  });
+});
+
+describe('what an applier found damaged', () => {
+  test('is to be sent again, as far as its disk is protected still', () => {
+    const damaged = [
+      { disk: 0, leaf: 4 },
+      { disk: 7, leaf: 1 },
+    ];
+    const [duty] = gather({}, undefined, { damaged }).machines.get('ps') ?? [];
+    if (duty === undefined) throw new Error('no duty');
+    expect(assignmentOf(duty)?.repair).toEqual([{ disk: 0, leaf: 4 }]);
+  });
+});
+
 function dutiesOf(change: Partial<CatalogDocument>, resource: Failover | undefined) {
   return gather(change, resource).machines.get('ps') ?? [];
 }
 
-function gather(change: Partial<CatalogDocument>, resource: Failover | undefined) {
-  const machine = { ...protectedVM(), status: { machineId: catalog.machineId } };
+function gather(
+  change: Partial<CatalogDocument>,
+  resource: Failover | undefined,
+  options: {
+    policy?: ReplicationPolicy;
+    annotations?: Record<string, string>;
+    damaged?: DamagedLeaf[];
+  } = {},
+) {
+  const { policy = replicationPolicy(), annotations = {}, damaged } = options;
+  const plain = protectedVM();
+  const metadata = { ...plain.metadata, annotations };
+  const machine = { ...plain, metadata, status: { machineId: catalog.machineId } };
   const entry = { ...catalog, ...change };
   const environment = {
     caches: {
       machines: { list: () => [machine] },
-      policies: { get: () => replicationPolicy() },
+      policies: { get: () => policy },
       failovers: {
         get: (key: string) =>
           resource !== undefined &&
@@ -84,7 +130,8 @@ function gather(change: Partial<CatalogDocument>, resource: Failover | undefined
       },
     },
   } as unknown as Pick<Environment, 'caches'>;
-  const vault = { observation: { catalog: () => entry } } as unknown as OpenVault;
+  const observation = { catalog: () => entry, applied: () => ({ damaged }) };
+  const vault = { observation } as unknown as OpenVault;
   return gatherDuties(environment, vault, {
     server: processServer(),
     replicas: new Set(['ps']),

@@ -1,6 +1,7 @@
 /** Gathers what a process server's replicas must do: machines, their catalog entries, their policies. */
 import type { ProcessServer, ProtectedVM, ReplicationPolicy } from '../../crds/index.ts';
 import type { CatalogDocument } from '../../vault/documents/catalog.ts';
+import { isTimeZone } from '../../vault/documents/weeklyWindow.ts';
 import { durationSeconds, type Environment, isDeleted, namespaceOf } from '../environment.ts';
 import type { OpenVault } from '../openvaults/openVaults.ts';
 import type { MachineIntent, MachinePolicy } from './assignments.ts';
@@ -39,7 +40,10 @@ export function gatherDuties(
       duties.keep.add(`${namespace}/${machine.metadata.name}`);
     else if (replicas.has(replica)) {
       const intents = duties.machines.get(replica) ?? [];
-      intents.push(intentOf({ machine, catalog: asAsked(environment, machine, catalog), policy }));
+      const { damaged: repair } = vault.observation.applied(catalog.machineId) ?? {};
+      intents.push(
+        intentOf({ machine, catalog: asAsked(environment, machine, catalog), policy, repair }),
+      );
       duties.machines.set(replica, intents);
     }
   }
@@ -71,19 +75,30 @@ function intentOf(input: {
   machine: ProtectedVM;
   catalog: MachineIntent['catalog'];
   policy: ReplicationPolicy;
+  repair: MachineIntent['repair'] | undefined;
 }): MachineIntent {
-  const { machine, catalog, policy } = input;
+  const { machine, catalog, policy, repair } = input;
   const { paused, resyncRequest } = machine.spec;
+  const { resyncWindow, ...always } = policyOf(policy);
+  const waits = resyncWindow !== undefined && !mayResyncNow(machine);
   return {
     catalog,
     paused,
-    policy: policyOf(policy),
+    policy: waits ? { ...always, resyncWindow } : always,
+    ...(repair === undefined ? {} : { repair }),
     ...(resyncRequest === undefined ? {} : { resyncToken: resyncRequest.token }),
   };
 }
 
+/** A resync of this machine does not wait for the policy's window while it is there, whatever its value. */
+const RESYNC_NOW_ANNOTATION = 'farshore.dev/resync-now';
+
+export function mayResyncNow({ metadata }: ProtectedVM): boolean {
+  return metadata.annotations?.[RESYNC_NOW_ANNOTATION] !== undefined;
+}
+
 export function policyOf(policy: ReplicationPolicy): MachinePolicy {
-  const { crashConsistentInterval, appConsistentInterval, hooks } = policy.spec;
+  const { crashConsistentInterval, appConsistentInterval, hooks, resyncWindow } = policy.spec;
   return {
     crashConsistentSeconds: durationSeconds(crashConsistentInterval),
     appConsistentSeconds:
@@ -91,5 +106,7 @@ export function policyOf(policy: ReplicationPolicy): MachinePolicy {
     ...(hooks === undefined
       ? {}
       : { hooks: { directory: hooks.directory, timeoutSeconds: durationSeconds(hooks.timeout) } }),
+    // Nobody could tell when one in an unknown time zone opens: the policy says that it is not followed.
+    ...(resyncWindow === undefined || !isTimeZone(resyncWindow.timeZone) ? {} : { resyncWindow }),
   };
 }

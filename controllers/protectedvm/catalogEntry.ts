@@ -141,6 +141,7 @@ function settingsOf(wish: CatalogWish): Pick<CatalogDocument, 'policy' | 'target
     policy: {
       name: policy.metadata.name,
       retentionSeconds: durationSeconds(policy.spec.retention),
+      verifiedSharePerDay: policy.spec.sampledVerification.sharePerDay,
     },
     target: {
       production: resolveTarget(resource, vaultResource, 'Production'),

@@ -18,6 +18,13 @@ const inAzure: Partial<StatusInput> = { catalog: { ...catalogEntry, activeSide: 
 const sealed = { ...machine, fenced: { by: 'Seal' as const, failover: 'move' } };
 const silent = { processServer: { ...sound.processServer, heartbeatMs: now - 100_000 } };
 
+const damaged: Partial<StatusInput> = {
+  applied: { ...appliedOf(replicating), damaged: [{ disk: 1, leaf: 3 }] },
+};
+const allMarked: Partial<StatusInput> = {
+  points: { ...pointsOf(replicating), damaged: { count: 9, newestSound: undefined } },
+};
+
 test.each<[string, string, Partial<StatusInput>]>([
   ['Accepted', 'True/Accepted', {}],
   ['Accepted', 'False/VaultNotFound', { acceptance: objection }],
@@ -50,6 +57,16 @@ test.each<[string, string, Partial<StatusInput>]>([
   ['ResyncRequired', 'False/TrackingComplete', {}],
   ['ResyncRequired', 'True/TrackingLost', { machine: { ...machine, resync } }],
   ['ResyncRequired', 'Unknown/Pending', { machine: undefined }],
+  ...(
+    ['TrackingLost', 'AfterReboot', 'SourceReverted', 'DiskResized', 'VaultGap', 'Manual'] as const
+  ).map((reason): [string, string, Partial<StatusInput>] => [
+    'ResyncRequired',
+    `True/${reason}`,
+    { machine: { ...machine, resyncRequired: { reason } } },
+  ]),
+  ['ResyncRequired', 'True/ChecksumMismatch', damaged],
+  ['RecoveryPointCurrent', 'False/ChecksumMismatch', damaged],
+  ['Recoverable', 'False/ChecksumMismatch', allMarked],
 
   ['Recoverable', 'True/PointAvailable', {}],
   ['Recoverable', 'False/NoPointYet', noPoints],
@@ -99,4 +116,34 @@ test.each<[string, string, Partial<StatusInput>]>([
 
 function notFitting(reason: string): Partial<StatusInput> {
   return { target: { objection: { reason, message: 'm' } } };
+}
+
+test('a resync that waits says until when, and how to begin it', () => {
+  const waitsUntilMs = Date.UTC(2026, 0, 1, 20);
+  const resyncRequired = { reason: 'DiskResized' as const, waitsUntilMs };
+  const shown = show({ ...sound, machine: { ...machine, resyncRequired } });
+  const told = shown.conditions.find(({ type }) => type === 'ResyncRequired');
+  expect(told?.message).toContain('opens at 2026-01-01T20:00:00.000Z');
+  expect(told?.message).toContain('farshore.dev/resync-now');
+  expect(shown.status.phase).toBe('Resync');
+});
+
+test('damage is named by disk and byte, and points that are marked count for no RPO', () => {
+  const old = { name: '5', lsn: 5n, timeMs: now - 7_200_000, consistency: 'Crash' as const };
+  const points = { ...pointsOf(replicating), damaged: { count: 8, newestSound: old } };
+  const shown = show({ ...sound, ...damaged, points });
+  const told = shown.conditions.find(({ type }) => type === 'ResyncRequired');
+  expect(told?.message).toContain('leaf 3 of disk data (from byte 196608)');
+  expect(shown.durableMs).toBe(old.timeMs);
+  expect(shown.status.recoveryPoints?.damaged).toBe(8);
+});
+
+function appliedOf({ applied }: StatusInput): NonNullable<StatusInput['applied']> {
+  if (applied === undefined) throw new Error('nothing is applied');
+  return applied;
+}
+
+function pointsOf({ points }: StatusInput): NonNullable<StatusInput['points']> {
+  if (points === undefined) throw new Error('there are no points');
+  return points;
 }

@@ -109,6 +109,15 @@ function resyncRequired(input: StatusInput): Decided {
       fromCode(resync.reason),
       `The disks are compared with the vault (${RESYNC[resync.reason]}). No recovery point is made until it is done; earlier ones stay.`,
     );
+  const required = input.machine?.resyncRequired;
+  if (required !== undefined && hasBarrier(input))
+    return holds(
+      type,
+      fromCode(required.reason),
+      `The disks have to be compared with the vault (${RESYNC[required.reason]}). No recovery point is made until that is done; earlier ones stay. ${whenItBegins(required)}`,
+    );
+  const damage = damageText(input);
+  if (damage !== undefined) return holds(type, Reason.ChecksumMismatch, damage);
   if (input.machine === undefined)
     return unknown(type, {
       reason: Reason.Pending,
@@ -120,15 +129,41 @@ function resyncRequired(input: StatusInput): Decided {
   });
 }
 
+function whenItBegins({ waitsUntilMs }: NonNullable<MachineStatus['resyncRequired']>): string {
+  return waitsUntilMs === undefined
+    ? 'It begins as soon as the agent can; ReplicationHealthy says what is in its way.'
+    : `It waits for the policy's resyncWindow, which opens at ${new Date(waitsUntilMs).toISOString()}; set spec.resyncRequest, or the annotation farshore.dev/resync-now, to begin at once.`;
+}
+
 /** Why what arrives becomes no recovery point. That another holds the replica, as a failover does, passes by itself. */
-export function pointsRefused({ applied }: Pick<StatusInput, 'applied'>): Objection | undefined {
-  const error = applied?.error;
-  return error === undefined || error.code === 'ReplicaHeld' || error.code === 'ReplicaFenced'
-    ? undefined
-    : {
-        reason: fromCode(error.code),
-        message: `The applier makes no recovery points: ${error.message}`,
-      };
+export function pointsRefused(
+  input: Pick<StatusInput, 'applied' | 'catalog'>,
+): Objection | undefined {
+  const error = input.applied?.error;
+  if (error !== undefined && error.code !== 'ReplicaHeld' && error.code !== 'ReplicaFenced')
+    return {
+      reason: fromCode(error.code),
+      message: `The applier makes no recovery points: ${error.message}`,
+    };
+  const damage = damageText(input);
+  return damage === undefined ? undefined : { reason: Reason.ChecksumMismatch, message: damage };
+}
+
+const DAMAGE_NAMED = 4;
+
+/** What sampled verification found, until the source has sent it again. */
+function damageText({
+  applied,
+  catalog,
+}: Pick<StatusInput, 'applied' | 'catalog'>): string | undefined {
+  const damaged = applied?.damaged ?? [];
+  if (damaged.length === 0) return undefined;
+  const named = damaged.slice(0, DAMAGE_NAMED).map(({ disk, leaf }) => {
+    const name = catalog?.disks.find(({ index }) => index === disk)?.name ?? String(disk);
+    return `leaf ${leaf} of disk ${name} (from byte ${leaf * LEAF_BYTES})`;
+  });
+  const more = damaged.length > DAMAGE_NAMED ? ` and ${damaged.length - DAMAGE_NAMED} more` : '';
+  return `The replica in the storage account is not what the source sent: ${named.join(', ')}${more}. The agent sends these leaves again; recovery points that hold them are marked damaged, and those made until then too. Find out what happened to the storage account.`;
 }
 
 const RESYNC: Record<NonNullable<MachineStatus['resync']>['reason'], string> = {
@@ -141,6 +176,9 @@ const RESYNC: Record<NonNullable<MachineStatus['resync']>['reason'], string> = {
   Manual: 'asked for by resyncRequest',
 };
 
+/** Of a leaf (dataplane/journal/record.ts). */
+const LEAF_BYTES = 65_536;
+
 function recoverable(input: StatusInput): Decided {
   const type = ConditionType.Recoverable;
   const count = input.points?.count ?? input.before?.recoveryPoints?.count;
@@ -149,6 +187,12 @@ function recoverable(input: StatusInput): Decided {
     return fails(type, {
       reason: Reason.NoPointYet,
       message: 'There is no recovery point yet.',
+    });
+  if (input.points?.damaged !== undefined && input.points.damaged.newestSound === undefined)
+    return fails(type, {
+      reason: Reason.ChecksumMismatch,
+      message:
+        'Every recovery point is marked damaged: some leaves are not what the source sent. A Failover with verify None brings one up all the same.',
     });
   if (!input.vaultReadable)
     return unknown(type, {

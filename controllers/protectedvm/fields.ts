@@ -177,10 +177,15 @@ function pointsField(points: PointsSummary): NonNullable<ProtectedVMStatus['reco
   });
   return {
     count: points.count,
+    ...(points.damaged === undefined ? {} : { damaged: points.damaged.count }),
     ...(points.oldest === undefined ? {} : { oldestTime: iso(points.oldest.timeMs) }),
     ...(points.newestCrash === undefined ? {} : { newestCrash: point(points.newestCrash) }),
     ...(points.newestApp === undefined ? {} : { newestApp: point(points.newestApp) }),
-    recent: points.recent.map((one) => ({ ...point(one), consistency: one.consistency })),
+    recent: points.recent.map((one) => ({
+      ...point(one),
+      consistency: one.consistency,
+      ...(one.damaged ? { damaged: true } : {}),
+    })),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { MachineFigures } from '../openvaults/figures.ts';
+import { newestSound } from '../openvaults/points.ts';
 import { recoveryPointLsn } from './fields.ts';
 import { progressOf } from './policies.ts';
 import type { Shown } from './status.ts';
@@ -15,7 +16,7 @@ export function machineFigures(
   const point = recoveryPointLsn(input);
   return {
     durableMs: shown.durableMs,
-    newestPointMs: input.points?.recent[0]?.timeMs,
+    newestPointMs: input.points && newestSound(input.points)?.timeMs,
     rpoThresholdSeconds: input.rpoThresholdSeconds,
     vaultNow: clock.vaultNow,
     lsn: {

@@ -5,6 +5,7 @@ import { type Environment, isDeleted, namespaceOf } from '../environment.ts';
 import { isControlled, type OpenVault } from '../openvaults/openVaults.ts';
 import { hold } from '../ownFinalizer.ts';
 import { chooseReplica } from '../processserver/assignments.ts';
+import { mayResyncNow } from '../processserver/duties.ts';
 import { replicasOf } from '../processserver/objects.ts';
 import type { ReconcileContext, ReconcileResult } from '../runtime/controller.ts';
 import { keyOf, nameOfKey, type ObjectKey } from '../runtime/objectKey.ts';
@@ -38,6 +39,8 @@ export class ProtectedVMReconciler {
   readonly #environment: Environment;
   readonly #targets: TargetObserver;
   readonly #points: PointsObserver;
+  /** Machines that had the annotation at the last visit. */
+  readonly #resyncNow = new Set<ObjectKey>();
 
   constructor(environment: Environment) {
     const { intervals } = environment;
@@ -96,9 +99,19 @@ export class ProtectedVMReconciler {
     });
     if (changed) for (const happening of moved(known, document)) events.record(resource, happening);
     const specChanged = resource.status?.observedGeneration !== resource.metadata.generation;
-    if (changed || specChanged || isNew(resource, document))
+    if (changed || specChanged || isNew(resource, document) || this.#mayResyncOtherwise(resource))
       environment.enqueue('processServers', keyOf(processServer));
     return document;
+  }
+
+  /** Annotations change no generation: whether the one that lets a resync begin now came or went since the last visit. */
+  #mayResyncOtherwise(resource: ProtectedVM): boolean {
+    const key = keyOf(resource);
+    const now = mayResyncNow(resource);
+    if (this.#resyncNow.has(key) === now) return false;
+    if (now) this.#resyncNow.add(key);
+    else this.#resyncNow.delete(key);
+    return true;
   }
 
   async #show(
@@ -130,6 +143,7 @@ export class ProtectedVMReconciler {
 
   #forget(key: ObjectKey): ReconcileResult {
     this.#points.forget(key);
+    this.#resyncNow.delete(key);
     this.#targets.forget(key);
     const { namespace = '', name } = nameOfKey(key);
     this.#environment.figures.machines.remove({ namespace, name });

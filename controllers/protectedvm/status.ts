@@ -1,6 +1,7 @@
 /** Everything that a ProtectedVM shows: its conditions (conditions.ts), its fields (fields.ts), its phase. Pure. */
 import { ConditionType } from '../../crds/index.ts';
 import type { Decided } from '../decisions.ts';
+import { newestSound } from '../openvaults/points.ts';
 import { passesByItself } from '../summary.ts';
 import { conditionsOf, pointsRefused } from './conditions.ts';
 import { fieldsOf, type MachineFields } from './fields.ts';
@@ -20,7 +21,7 @@ export function show(input: StatusInput): Shown {
       // A barrier that can't be proven can't be recovered: only points count then.
       machine: pointsRefused(input) === undefined ? input.machine : undefined,
       processServerOffsetMs: input.processServer.clockOffsetMs,
-      newestPointMs: input.points?.recent[0]?.timeMs,
+      newestPointMs: input.points && newestSound(input.points)?.timeMs,
       notAfterMs: input.processServer.reportedMs,
     }) ?? lastShown(input.before?.lastBarrierTime);
   const conditions = conditionsOf(input, durableMs);

@@ -1,5 +1,6 @@
 /** ReplicationPolicy: counts who follows it. What it says reaches machines through their own controllers. */
 import { farshoreTypes, type ReplicationPolicyStatus } from '../../crds/index.ts';
+import { isTimeZone } from '../../vault/documents/weeklyWindow.ts';
 import { type Environment, namespaceOf } from '../environment.ts';
 import type { ReconcileContext, ReconcileResult } from '../runtime/controller.ts';
 import type { ObjectKey } from '../runtime/objectKey.ts';
@@ -36,7 +37,12 @@ export class ReplicationPolicyReconciler {
       if (machine.namespace === namespace && followers.has(machine.name) && durableMs !== undefined)
         rpos.push(rpoSeconds({ vaultNowMs: machine.figures.vaultNow(), durableMs }));
     }
-    const shown = showPolicy({ machines: followers.size, rpoSeconds: rpos });
+    const { timeZone } = resource.spec.resyncWindow ?? {};
+    const shown = showPolicy({
+      machines: followers.size,
+      rpoSeconds: rpos,
+      unknownTimeZone: timeZone === undefined || isTimeZone(timeZone) ? undefined : timeZone,
+    });
     const written = await status.write<ReplicationPolicyStatus>(
       type,
       resource,

@@ -411,6 +411,10 @@ export interface ProtectedVMStatusRecoveryPoints {
    */
   count?: number;
   /**
+   * How many of them are known to hold leaves that are not what they were. The newest others are preferred; one of these is brought up only with verify None. Absent when there is none.
+   */
+  damaged?: number;
+  /**
    * The moment of the oldest.
    */
   oldestTime?: string;
@@ -475,6 +479,10 @@ export interface ProtectedVMStatusRecoveryPointsRecentItem {
    * Crash, or App when hooks had quiesced the applications.
    */
   consistency: 'Crash' | 'App';
+  /**
+   * Whether it is known to hold leaves that are not what they were. Absent when not.
+   */
+  damaged?: boolean;
 }
 
 /** A machine whose disks are kept copied into a vault. Its name is the machine's name in the vault, which nobody else may hold. Deleting it stops protecting the machine; what the vault holds stays. */

@@ -22,6 +22,8 @@ export interface ReplicationPolicySpec {
    */
   retention: string;
   hooks?: ReplicationPolicySpecHooks;
+  resyncWindow?: ReplicationPolicySpecResyncWindow;
+  sampledVerification: ReplicationPolicySpecSampledVerification;
 }
 /**
  * Programs in the machine that quiesce applications around an app-consistent barrier.
@@ -35,6 +37,44 @@ export interface ReplicationPolicySpecHooks {
    * How long all executables together may take on either side of the barrier; after it, each gets 5 s at least. One number and a unit: s or m.
    */
   timeout: string;
+}
+/**
+ * When resyncs that can wait may begin: outside office hours. One that is asked for (spec.resyncRequest of the machine), the first copy of a machine, and those for a reason in `urgent` begin at once, and so does every one of a machine that has the annotation farshore.dev/resync-now. One that has begun goes on to its end. Absent, none waits.
+ */
+export interface ReplicationPolicySpecResyncWindow {
+  /**
+   * The days on which the window begins; every day when absent.
+   *
+   * Items: A day of the week.
+   */
+  days?: ('Mon' | 'Tue' | 'Wed' | 'Thu' | 'Fri' | 'Sat' | 'Sun')[];
+  /**
+   * When it begins, as 20:00.
+   */
+  from: string;
+  /**
+   * When it ends, as 06:00; on the next day when that is not later than `from`.
+   */
+  to: string;
+  /**
+   * The time zone whose clocks count, summer time included, by its IANA name, such as Europe/Zurich. With one that the operator does not know the policy is not Ready, and no resync waits.
+   */
+  timeZone: string;
+  /**
+   * Reasons for which a resync does not wait. While it waits, no recovery point is made. By default everything but a disk that was grown, which somebody does on purpose.
+   *
+   * Items: A reason, as the condition ResyncRequired has it.
+   */
+  urgent: ('TrackingLost' | 'AfterReboot' | 'SourceReverted' | 'DiskResized' | 'VaultGap')[];
+}
+/**
+ * The applier reads a part of each replica again every day, and compares it with the hashes that the source gave. What does not fit is sent again (condition ResyncRequired, reason ChecksumMismatch), and recovery points that share it are marked.
+ */
+export interface ReplicationPolicySpecSampledVerification {
+  /**
+   * Percent of a replica that is read each day; 0 for none. With 1, everything is read once in 100 days.
+   */
+  sharePerDay: number;
 }
 
 /**

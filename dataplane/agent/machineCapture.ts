@@ -190,11 +190,12 @@ export class MachineCapture {
   async #openDisks(saved: readonly SavedDisk[] = []): Promise<CapturedDisk[] | undefined> {
     const disks: CapturedDisk[] = [];
     this.#errors = new Map();
-    for (const { index, device: path } of this.#specs) {
+    for (const { index, device: path, sizeBytes: known = 0 } of this.#specs) {
       let device: BlockDevice | undefined;
       try {
         device = await this.#deps.devices.open(path);
         const identity = await device.identity();
+        if (identity.sizeBytes < known) throw shrunk(path, { now: identity.sizeBytes, known });
         this.#sizes.set(index, identity.sizeBytes);
         const before = saved.find((disk) => disk.index === index);
         disks.push(
@@ -221,6 +222,15 @@ export class MachineCapture {
     for (const disk of disks) await disk.device.close();
     return undefined;
   }
+}
+
+/** What was cut off may have been data, and a replica can't lose it: recovery points before and after would be of different disks. */
+function shrunk(path: string, sizes: { now: number; known: number }): BlockDeviceError {
+  return new BlockDeviceError(
+    'DiskShrunk',
+    path,
+    `${path} has ${sizes.now} bytes; ${sizes.known} are protected. A disk that was shrunk is not protected on. Give it its size back, or, when it is meant to be smaller, take it off spec.disks of the ProtectedVM and add it under another name: it is then copied anew, and the recovery points of before stay.`,
+  );
 }
 
 function restore(disk: CapturedDisk, saved: readonly SavedDisk[]): void {

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { AgentWorld, copyOf, plain } from '../../test/fakes/agentWorld.ts';
+import { LeafKnowledge } from '../../test/fakes/leafKnowledge.ts';
 import type { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
-import { LEAF_SIZE } from '../journal/record.ts';
+import { decodeRecord, LEAF_SIZE, RecordKind } from '../journal/record.ts';
 
 const move = { failover: 'move', powerOff: false };
 
@@ -129,6 +130,115 @@ describe('a planned failover', () => {
     const again = await world.connect(next, { ...plain, final: move });
     await world.passing(() => again.statuses.length > 0);
     expect(again.final).toBeUndefined();
+  });
+});
+
+describe('a resync that can wait', () => {
+  const waiting = { ...plain, resyncWaits: ['DiskResized' as const, 'VaultGap' as const] };
+
+  async function resized() {
+    const { server } = await world.protectedMachine();
+    await server.configure(waiting);
+    const { device } = world;
+    device.identityNow = { ...device.identityNow, sizeBytes: 8 * LEAF_SIZE };
+    await world.passing(() => server.statuses.at(-1)?.loss?.reason === 'DiskResized');
+    await world.clock.advance(60_000);
+    expect(server.resyncs).toHaveLength(1);
+    return server;
+  }
+
+  test('begins when the window opens', async () => {
+    const server = await resized();
+    await server.configure(plain);
+    await world.passing(() => server.resyncs.length === 2);
+    await world.passing(() => server.statuses.at(-1)?.lastResync?.reason === 'DiskResized');
+    expect(server.statuses.at(-1)?.loss).toBeUndefined();
+  });
+
+  test('begins at once when somebody asks for it', async () => {
+    const server = await resized();
+    await server.configure({ ...waiting, resyncToken: 'now' });
+    await world.passing(() => server.resyncs.length === 2);
+    await world.passing(() => server.statuses.at(-1)?.resyncToken === 'now');
+  });
+
+  test('for an urgent reason does not wait', async () => {
+    const { server } = await world.protectedMachine();
+    await server.configure(waiting);
+    world.tracer.problem = 'somebody turned it off';
+    await world.passing(() => server.statuses.at(-1)?.loss !== undefined);
+    world.tracer.problem = undefined;
+    await world.passing(() => server.resyncs.length === 2);
+    expect(server.statuses.at(-1)?.resync?.reason ?? 'TrackingLost').toBe('TrackingLost');
+  });
+});
+
+test('a disk that was shrunk is not protected on: what to do is said, until it has its size back', async () => {
+  const { replication, server } = await world.protectedMachine();
+  const { device } = world;
+  const whole = device.identityNow;
+  await server.configure({
+    ...plain,
+    disks: plain.disks.map((disk) => ({ ...disk, sizeBytes: whole.sizeBytes })),
+  });
+  device.identityNow = { ...whole, sizeBytes: whole.sizeBytes - LEAF_SIZE };
+  await world.passing(() => server.statuses.at(-1)?.disks[0]?.error?.code === 'DiskShrunk');
+  await world.clock.advance(60_000);
+  expect(server.resyncs).toHaveLength(1);
+  expect(replication.status().disks[0]?.error?.message).toMatch(/Give it its size back, or/);
+  device.identityNow = whole;
+  await world.passing(() => server.resyncs.length === 2);
+  await world.passing(() => server.statuses.at(-1)?.disks[0]?.error === undefined);
+});
+
+describe('leaves that the vault lost', () => {
+  const repair = [{ disk: 0, leaf: 5 }];
+
+  /** A machine whose process server knows what it was sent, all of it uploaded. */
+  async function settled() {
+    const { server } = await world.protectedMachine();
+    const knowledge = await LeafKnowledge.of(world.device.bytes);
+    world.memory.knowledge = knowledge;
+    const whole: number[] = [];
+    const take = knowledge.take.bind(knowledge);
+    knowledge.take = (records) => {
+      for (let offset = 0; offset < records.length; ) {
+        const { record, next } = decodeRecord(records, offset);
+        offset = next;
+        if (record.kind === RecordKind.Data && record.blockMask === 0xffff) whole.push(record.leaf);
+      }
+      take(records);
+    };
+    return { server, whole };
+  }
+
+  test('are sent again whole, and no other, though nobody wrote there', async () => {
+    const { server, whole } = await settled();
+    await server.configure({ ...plain, repair });
+    await world.passing(() => whole.length > 0);
+    expect(whole).toEqual([5]);
+    // Told again with something else, or still: they are on their way.
+    await server.configure({ ...plain, repair, resyncToken: undefined });
+    await world.clock.advance(300_000);
+    expect(whole).toEqual([5]);
+    expect(server.resyncs).toHaveLength(1);
+  });
+
+  test('are sent once more when they are asked for still, and no more when they are not', async () => {
+    const { server, whole } = await settled();
+    await server.configure({ ...plain, repair });
+    await world.passing(() => whole.length === 2, 1_000);
+    await server.configure(plain);
+    await world.clock.advance(1_200_000);
+    expect(whole).toEqual([5, 5]);
+  });
+
+  test('are sent after a resync that took them for known', async () => {
+    const { server, whole } = await settled();
+    await server.configure({ ...plain, repair, resyncToken: 'again' });
+    await world.passing(() => server.resyncs.length === 2);
+    await world.passing(() => whole.length === 1);
+    expect(whole).toEqual([5]);
   });
 });
 

@@ -27,6 +27,7 @@ import { Bell } from './bell.ts';
 import { ErrorList } from './errorList.ts';
 import { HeldMachine } from './heldMachine.ts';
 import type { IdentityStore } from './identity.ts';
+import { LeafRepair } from './leafRepair.ts';
 import { type CaptureDeps, type Loss, MachineCapture } from './machineCapture.ts';
 import { AgentMemory } from './memory.ts';
 import type { QuietLog } from './quietLog.ts';
@@ -72,6 +73,7 @@ export class Replication {
   readonly #held: HeldMachine;
   readonly #barriers: BarrierWork;
   readonly #scrub: ScrubWork;
+  readonly #repair: LeafRepair;
   readonly #report: StatusReport;
   readonly #stopping = new AbortController();
   #pumping: Promise<void> | undefined;
@@ -115,6 +117,7 @@ export class Replication {
     this.#resync = resync;
     this.#held = held;
     this.#scrub = scrub;
+    this.#repair = new LeafRepair({ clock, log });
     this.#barriers = new BarrierWork({ ...deps, log, memory, held, errors });
     this.#report = new StatusReport({ clock, capture, memory, resync, held, errors });
   }
@@ -300,11 +303,24 @@ export class Replication {
       await this.#bell.wait(IDLE_MS);
     } else if (tracking === undefined || loss !== undefined) {
       await this.#barriers.decline(session);
-      await this.#beginResync(session);
+      if (this.#resyncMustWait(loss)) await this.#bell.wait(IDLE_MS);
+      else await this.#beginResync(session);
     } else if (this.#resync.isUnderWay) await this.#runResync(session);
-    else if (this.#barriers.isAskedFor) await this.#runBarrier(tracking, session);
+    else await this.#workOn(tracking, session);
+  }
+
+  async #workOn(tracking: Tracking, session: Session): Promise<void> {
+    this.#repair.mark(tracking.disks, this.#memory.configuration);
+    if (this.#barriers.isAskedFor) await this.#runBarrier(tracking, session);
     else if (this.#passIsDue(tracking)) await this.#runPass(session);
     else await this.#idle(tracking, session);
+  }
+
+  /** For the policy's window; not when somebody asks for it. */
+  #resyncMustWait(loss: Loss | undefined): boolean {
+    const { resyncWaits = [], resyncToken } = this.#memory.configuration ?? {};
+    const isAskedFor = resyncToken !== undefined && resyncToken !== this.#memory.resyncToken;
+    return loss !== undefined && !isAskedFor && resyncWaits.includes(loss.reason);
   }
 
   #mayNotWork(): boolean {

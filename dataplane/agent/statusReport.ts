@@ -72,6 +72,7 @@ export class StatusReport {
         ...this.#losses().map(({ reason, detail }) => ({ code: reason, message: detail, sinceMs })),
       ].slice(0, ERRORS_MAX),
       ...(progress === undefined ? {} : { resync: progress }),
+      ...(capture.loss === undefined ? {} : { loss: capture.loss }),
       ...(resync.last === undefined ? {} : { lastResync: resync.last }),
       ...(memory.resyncToken === undefined ? {} : { resyncToken: memory.resyncToken }),
       ...(final === undefined ? {} : { final }),

@@ -14,7 +14,7 @@ const DEFAULT_CONCURRENCY = 4;
 /** The status document's own limit on what it lists. */
 const MACHINES_MAX = 5_000;
 
-export interface ApplierDeps extends Omit<MachineLoopDeps, 'gate'> {
+export interface ApplierDeps extends Omit<MachineLoopDeps, 'gate' | 'verifyGate'> {
   random: Random;
 }
 
@@ -40,6 +40,7 @@ export class Applier {
   readonly #options: ApplierOptions;
   readonly #holder: string;
   readonly #gate: Gate;
+  readonly #verifyGate = new Gate(1);
   readonly #machines = new Map<string, Entry>();
   #lastRoundAt: number;
 
@@ -80,6 +81,7 @@ export class Applier {
         ...loop.report(),
         labels: loop.labels,
         newestPointMs: loop.newestPointMs,
+        damagedLeaves: loop.report().damaged?.length ?? 0,
         failing: loop.report().error !== undefined,
       })),
     );
@@ -125,7 +127,7 @@ export class Applier {
     }
     const { vaultId, key } = this.#options;
     const loop = new MachineLoop(
-      { ...this.#deps, gate: this.#gate },
+      { ...this.#deps, gate: this.#gate, verifyGate: this.#verifyGate },
       { catalog, vaultId, key, holder: this.#holder },
     );
     this.#machines.set(catalog.machineId, { loop, etag, done: loop.run() });

@@ -12,10 +12,12 @@ import { type ApplyResult, Replica } from '../journal/replica.ts';
 import { ReplicaFenced } from '../journal/replicaErrors.ts';
 import { readReplicaState } from '../journal/replicaFence.ts';
 import { journalBacklog } from '../journal/replicaJournal.ts';
+import { DEFAULT_SHARE_PER_DAY } from '../journal/sampling.ts';
 import type { SegmentCodec } from '../journal/segmentCodec.ts';
 import type { Gate } from './gate.ts';
 import { Holding } from './holding.ts';
 import type { ApplierMetrics } from './metrics.ts';
+import { SampledVerification } from './verification.ts';
 
 /** Between looks for new segments. */
 const POLL_MS = 2_000;
@@ -38,6 +40,8 @@ export interface MachineLoopDeps {
   metrics: ApplierMetrics;
   /** Limits how many machines are applied at the same time. */
   gate: Gate;
+  /** Likewise how many replicas are verified. */
+  verifyGate: Gate;
 }
 
 export interface MachineLoopOptions {
@@ -72,6 +76,7 @@ export class MachineLoop {
   #newestPoint: PointDocument | undefined;
   #failures = 0;
   #disksChanged = false;
+  readonly #verification: SampledVerification;
   /** Set while the newest barrier could not be proven. */
   #refusal: MachineReport['error'];
   #retiredAt = Number.NEGATIVE_INFINITY;
@@ -84,6 +89,7 @@ export class MachineLoop {
     this.#catalog = options.catalog;
     const { machineId, name, namespace } = options.catalog;
     this.#logger = deps.logger.child({ machine: name, namespace, machineId });
+    this.#verification = new SampledVerification({ ...deps, logger: this.#logger });
     this.#holding = new Holding(deps, { machineId, holder: options.holder });
     this.#report = {
       machineId,
@@ -164,6 +170,8 @@ export class MachineLoop {
     if (refused !== undefined || point !== undefined) this.#refusal = refusalOf(refused, point);
     await this.#retire();
     await this.#trim(replica);
+    if (!more) await this.#verify(replica, signal);
+    this.#showDamage(replica);
     return more ? 0 : POLL_MS;
   }
 
@@ -203,6 +211,20 @@ export class MachineLoop {
     );
     this.#deps.metrics.trimmed.inc(segments);
     if (more) this.#trimmedAt = Number.NEGATIVE_INFINITY;
+  }
+
+  async #verify(replica: Replica, signal: AbortSignal): Promise<void> {
+    const newestPoint = this.#newestPoint;
+    if (newestPoint === undefined) return;
+    const { machineId, policy } = this.#catalog;
+    const sharePerDay = policy.verifiedSharePerDay ?? DEFAULT_SHARE_PER_DAY;
+    await this.#verification.run({ machineId, replica, newestPoint, sharePerDay }, signal);
+  }
+
+  #showDamage({ state }: Replica): void {
+    const { damaged: _, ...whole } = this.#report;
+    const { damaged = [] } = state;
+    this.#report = { ...whole, ...(damaged.length === 0 ? {} : { damaged }) };
   }
 
   #retention(): { machineId: string; retentionMs: number; nowMs: number } {

@@ -13,6 +13,16 @@ export class ApplierMetrics {
     help: 'Segments removed from journals, past their retention.',
     registers: [this.registry],
   });
+  readonly verified = new Counter({
+    name: 'farshore_applier_verified_leaves_total',
+    help: 'Leaves of replicas read again and compared with their hashes.',
+    registers: [this.registry],
+  });
+  readonly damaged = new Counter({
+    name: 'farshore_applier_damaged_leaves_total',
+    help: 'Leaves of replicas that were found not to be what their hashes say.',
+    registers: [this.registry],
+  });
   readonly errors = new Counter({
     name: 'farshore_applier_errors_total',
     help: 'Failed attempts to apply a machine, by code of the error.',
@@ -43,6 +53,12 @@ export class ApplierMetrics {
     labelNames: ['namespace', 'machine'],
     registers: [this.registry],
   });
+  readonly #damaged = new Gauge({
+    name: 'farshore_applier_damaged_leaves',
+    help: 'Leaves of the replica that are damaged and that the source has not sent again yet.',
+    labelNames: ['namespace', 'machine'],
+    registers: [this.registry],
+  });
   readonly #machines = new Gauge({
     name: 'farshore_applier_machines',
     help: 'Machines in the catalog, by whether they are applied without error.',
@@ -58,13 +74,16 @@ export class ApplierMetrics {
       bytesPerSecond: number;
       appliedLsn: bigint;
       newestPointMs: number | undefined;
+      damagedLeaves: number;
       failing: boolean;
     }[],
   ): void {
-    for (const gauge of [this.#behind, this.#applied, this.#point, this.#rate]) gauge.reset();
+    for (const gauge of [this.#behind, this.#applied, this.#point, this.#rate, this.#damaged])
+      gauge.reset();
     for (const machine of machines) {
       this.#behind.set(machine.labels, machine.behindBytes);
       this.#rate.set(machine.labels, machine.bytesPerSecond);
+      this.#damaged.set(machine.labels, machine.damagedLeaves);
       this.#applied.set(machine.labels, Number(machine.appliedLsn));
       if (machine.newestPointMs !== undefined)
         this.#point.set(machine.labels, machine.newestPointMs / 1000);

@@ -2,7 +2,8 @@
  * Retires recovery points past their retention: a mark first, which says for good that the point is offered no more, then its document,
  * then its snapshots. The mark outlives any late write that could bring the document back (docs/design/0011).
  *
- * Kept whatever their age: the newest point, the newest app-consistent one, and pinned ones. A recovery pins first and looks for a mark
+ * Kept whatever their age: the newest point, the newest one that is not marked damaged, the newest app-consistent one, and pinned ones.
+ * A recovery pins first and looks for a mark
  * afterwards; we mark first and look for a pin afterwards, so that at least one of us sees the other. Snapshots of a point that was half
  * removed are cleared when the replica is opened next (replicaPoint.ts). A document that can't be read stays, and holds up no other: it
  * does not say how old its point is.
@@ -41,11 +42,16 @@ export async function retirePoints(deps: RetentionDeps, options: RetentionOption
   const newest = await newestAmong(objects, { machineId, lsns: index.lsns });
   if (newest === undefined) return [];
   const olderThanMs = Math.min(options.nowMs, newest.timeMs) - options.retentionMs;
+  const sound = index.lsns.filter((lsn) => !index.damaged.has(lsn));
+  const newestSound = index.damaged.has(newest.lsn)
+    ? await newestAmong(objects, { machineId, lsns: sound })
+    : newest;
+  await removeStrayMarks(deps, { machineId, index, before: newest.lsn });
   const retired: Lsn[] = [];
   let newestApp: PointDocument | undefined;
   for (const lsn of index.lsns) {
     if (retired.length >= options.limit || lsn >= newest.lsn) break;
-    if (index.pinned.has(lsn)) continue;
+    if (index.pinned.has(lsn) || lsn === newestSound?.lsn) continue;
     const point = await usablePoint(objects, { machineId, lsn });
     if (point === undefined) continue;
     if (point.timeMs >= olderThanMs) break;
@@ -57,9 +63,23 @@ export async function retirePoints(deps: RetentionDeps, options: RetentionOption
       );
       if (newestApp?.lsn === lsn) continue;
     }
-    if (await retirePoint(deps, point)) retired.push(lsn);
+    if (!(await retirePoint(deps, point))) continue;
+    retired.push(lsn);
+    if (index.damaged.has(lsn)) await objects.remove(vaultLayout.pointDamage(machineId, lsn));
   }
   return retired;
+}
+
+/** Marks whose points were retired by somebody who died before the mark's turn came, or who did not know of it yet. */
+async function removeStrayMarks(
+  deps: RetentionDeps,
+  options: { machineId: string; index: PointIndex; before: Lsn },
+): Promise<void> {
+  const { machineId, index, before } = options;
+  const points = new Set(index.lsns);
+  for (const lsn of index.damaged)
+    if (lsn < before && !points.has(lsn) && !index.pinned.has(lsn))
+      await deps.objects.remove(vaultLayout.pointDamage(machineId, lsn));
 }
 
 async function retirePoint(deps: RetentionDeps, point: PointDocument): Promise<boolean> {

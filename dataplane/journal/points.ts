@@ -8,7 +8,7 @@ import { decodeDocument, VaultDocumentError } from '../../vault/documents/codec.
 import type { Lsn } from '../../vault/documents/fields.ts';
 import { type PointDocument, pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import { listPoints } from '../../vault/pointIndex.ts';
+import { listPoints, type PointIndex } from '../../vault/pointIndex.ts';
 
 /** The point at an LSN while it is offered. For a point that must stay: pin it first, then ask. Throws like readPoint. */
 export async function offeredPoint(
@@ -68,6 +68,14 @@ export async function newestPoint(
   return await newestWhere(objects, machineId, () => true);
 }
 
+/** The newest point that is not marked damaged; undefined when every one is. */
+export async function newestSoundPoint(
+  objects: ObjectStore,
+  machineId: string,
+): Promise<PointDocument | undefined> {
+  return await newestWhere(objects, machineId, () => true, { sound: true });
+}
+
 /** The newest point of a kind. */
 export async function newestPointOfConsistency(
   objects: ObjectStore,
@@ -80,9 +88,15 @@ export async function newestPointOfConsistency(
 /** The newest point at or before a time (ms); undefined when all are later. Reads a dozen documents at most. */
 export async function newestPointAtOrBefore(
   objects: ObjectStore,
-  options: { machineId: string; timeMs: number },
+  options: {
+    machineId: string;
+    timeMs: number;
+    /** Only points that are not marked damaged. */
+    sound?: boolean;
+  },
 ): Promise<PointDocument | undefined> {
-  const { lsns } = await listPoints(objects, options.machineId);
+  const index = await listPoints(objects, options.machineId);
+  const lsns = eligible(index, options);
   let low = 0;
   let high = lsns.length;
   let found: PointDocument | undefined;
@@ -115,10 +129,15 @@ export function lsnOfPointName(name: string): Lsn | undefined {
   return /^[0-9]{1,20}$/.test(name) ? BigInt(name) : undefined;
 }
 
+function eligible({ lsns, damaged }: PointIndex, options: { sound?: boolean }): Lsn[] {
+  return options.sound === true ? lsns.filter((lsn) => !damaged.has(lsn)) : lsns;
+}
+
 async function newestWhere(
   objects: ObjectStore,
   machineId: string,
   accept: (point: PointDocument) => boolean,
+  options: { sound?: boolean } = {},
 ): Promise<PointDocument | undefined> {
   let read = 0;
   const counted = (point: PointDocument) => {
@@ -126,7 +145,7 @@ async function newestWhere(
     return accept(point);
   };
   for (let before: Lsn | undefined; ; ) {
-    const { lsns } = await listPoints(objects, machineId);
+    const lsns = eligible(await listPoints(objects, machineId), options);
     if (lsns.at(-1) === before) return undefined;
     const found = await newestAmong(objects, { machineId, lsns }, counted);
     // None of those listed could be read: they may be retired by now, because a newer one came.

@@ -8,12 +8,14 @@
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
 import { isStoreError } from '../../platform/storeErrors.ts';
+import { DAMAGED_LEAVES_MAX, type DamagedLeaf } from '../../vault/documents/damagedLeaf.ts';
 import type { DiskSpec } from '../../vault/documents/diskSpec.ts';
 import type { Lsn } from '../../vault/documents/fields.ts';
 import type { PointDocument } from '../../vault/documents/point.ts';
 import type { ReplicaState } from '../../vault/documents/replicaState.ts';
 import { listPoints } from '../../vault/pointIndex.ts';
 import { ApplyRun } from './applyRun.ts';
+import { WHOLE_LEAF } from './batchCheck.ts';
 import { type Barrier, RecordKind } from './record.ts';
 import { ReplicaDisks } from './replicaDisks.ts';
 import { ReplicaPastTarget } from './replicaErrors.ts';
@@ -192,6 +194,38 @@ export class Replica {
     return run.result(this.state.applied.lsn);
   }
 
+  /**
+   * Takes note of leaves that were found damaged: until the journal writes them whole, points are marked. What lies behind the source's
+   * bytes is put right at once. Must not overlap with `applyTo`. Throws ReplicaFenced, StoreError.
+   */
+  async noteDamaged(found: readonly DamagedLeaf[]): Promise<void> {
+    this.#checkUsable();
+    const known = this.state.damaged ?? [];
+    const isKnown = ({ disk, leaf }: DamagedLeaf) =>
+      known.some((one) => one.disk === disk && one.leaf === leaf);
+    // The table itself may be what is damaged: what was cached of it is not what the blob holds.
+    this.#leafCache.clear();
+    const blocksOf = ({ disk, leaf }: DamagedLeaf) => this.#disks.get(disk)?.blocksOf(leaf) ?? 0;
+    const padded = found.filter((one) => blocksOf(one) !== WHOLE_LEAF).map(({ disk }) => disk);
+    const added = found.filter((one) => blocksOf(one) !== 0 && !isKnown(one));
+    await this.#fenced(async () => {
+      for (const index of new Set(padded)) await this.#disks.get(index)?.clearPadding();
+      const damaged = [...known, ...added].slice(0, DAMAGED_LEAVES_MAX);
+      if (damaged.length > 0) await this.#fence.save({ damaged });
+    });
+  }
+
+  /** How far sampled verification is; saved with what is saved next. */
+  noteSampled(sampling: NonNullable<ReplicaState['sampling']>): void {
+    this.#fence.remember({ sampling });
+  }
+
+  /** Saves what was noted. Must not overlap with `applyTo`. Throws ReplicaFenced, StoreError. */
+  async save(): Promise<void> {
+    this.#checkUsable();
+    await this.#fence.save({});
+  }
+
   /** Gives the leases back, so that others need not wait. Safe after any error. */
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
@@ -316,7 +350,9 @@ export class Replica {
       const disks = await this.#disks.mismatches(round.point.disks);
       if (disks.length > 0) this.#refusePoint(round, run, disks);
     }
+    const damaged = this.#disks.stillDamaged(this.state.damaged ?? [], round);
     await this.#fence.save({
+      damaged: damaged.length === 0 ? undefined : damaged,
       applied: round.position,
       resyncing: round.resyncing,
       disks: this.#disks.describe(),

@@ -7,8 +7,9 @@
 import type { PageBlobStore } from '../../platform/ports.ts';
 import { isStoreError, PAGE_BLOB_MAX } from '../../platform/storeErrors.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import { CHUNK_LEAVES, DiskTree } from './merkle.ts';
-import { HASH_SIZE, LEAF_SIZE } from './record.ts';
+import { WHOLE_LEAF } from './batchCheck.ts';
+import { CHUNK_LEAVES, DiskTree, ZERO_LEAF_HASH } from './merkle.ts';
+import { BLOCK_SIZE, BLOCKS_PER_LEAF, HASH_SIZE, LEAF_SIZE } from './record.ts';
 import { ReplicaDamaged } from './replicaErrors.ts';
 import type { ReplicaFence } from './replicaFence.ts';
 import { type LeafChunkCache, LeafTable } from './replicaLeaves.ts';
@@ -163,6 +164,26 @@ export class ReplicaDisk {
     const hashes = pending.leafHashes();
     for (const { leaf } of hashes) this.#tree?.markChanged(leaf);
     yield* this.#leaves.updates(hashes);
+  }
+
+  /** The blocks of a leaf that the source has, as a mask; those of the padded body behind them are zero, and 0 is said of leaves there. */
+  blocksOf(leaf: number): number {
+    if (this.#sizeBytes === 0) return WHOLE_LEAF;
+    const blocks = Math.ceil((this.#sizeBytes - leaf * LEAF_SIZE) / BLOCK_SIZE);
+    return blocks >= BLOCKS_PER_LEAF ? WHOLE_LEAF : (1 << Math.max(0, blocks)) - 1;
+  }
+
+  /** Zeros again what lies behind the source's bytes, which nobody can send again. */
+  async clearPadding(): Promise<void> {
+    const offset = Math.ceil(this.#sizeBytes / BLOCK_SIZE) * BLOCK_SIZE;
+    const length = vhdBodySize(this.#sizeBytes) - offset;
+    if (length <= 0) return;
+    await this.#deps.pages.clear(this.key, { offset, length }, this.#deps.fence.of(this.key));
+    const zeros: { leaf: number; hash: Uint8Array }[] = [];
+    for (let leaf = Math.ceil(offset / LEAF_SIZE); leaf * LEAF_SIZE < offset + length; leaf += 1)
+      zeros.push({ leaf, hash: ZERO_LEAF_HASH });
+    for (const { leaf } of zeros) this.#tree?.markChanged(leaf);
+    for (const write of this.#leaves.updates(zeros)) await write();
   }
 
   /** The Merkle root that the leaf table gives. The first one of an opened disk reads all of the table that is not zero. */

@@ -1,5 +1,7 @@
+import type { DamagedLeaf } from '../../vault/documents/damagedLeaf.ts';
 import type { DiskSpec } from '../../vault/documents/diskSpec.ts';
 import type { ReplicaState } from '../../vault/documents/replicaState.ts';
+import { WHOLE_LEAF } from './batchCheck.ts';
 import { LEAF_SIZE } from './record.ts';
 import { ReplicaDisk, type ReplicaDiskDeps } from './replicaDisk.ts';
 import { ReplicaDamaged } from './replicaErrors.ts';
@@ -68,6 +70,14 @@ export class ReplicaDisks {
       if (disk === undefined || (await disk.root()) !== root) wrong.push(disk?.name ?? `${index}`);
     }
     return wrong;
+  }
+
+  /** Of these leaves, those that the round's writes leave as they are, in whole or in part. */
+  stillDamaged(damaged: readonly DamagedLeaf[], round: ReplicaRound): DamagedLeaf[] {
+    return damaged.filter(({ disk: index, leaf }) => {
+      const blocks = this.#disks.get(index)?.blocksOf(leaf) ?? WHOLE_LEAF;
+      return blocks !== 0 && round.pending.get(index)?.holds(leaf, blocks) !== true;
+    });
   }
 
   async #create(index: number, barrierSize: number): Promise<ReplicaDisk> {

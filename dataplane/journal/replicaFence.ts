@@ -118,6 +118,11 @@ export class ReplicaFence {
     await this.#change(change);
   }
 
+  /** Goes into the state with its next save; lost when none follows. */
+  remember(change: Pick<ReplicaState, 'sampling'>): void {
+    this.#state = { ...this.#state, ...change };
+  }
+
   /** Throws ReplicaFenced when somebody else took over. */
   async verify(): Promise<void> {
     const found = await readState(this.#deps.objects, this.#machineId);

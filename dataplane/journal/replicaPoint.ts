@@ -6,11 +6,13 @@
  */
 import type { Clock, Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
 import { encodeDocument } from '../../vault/documents/codec.ts';
+import type { DamagedLeaf } from '../../vault/documents/damagedLeaf.ts';
 import type { Lsn } from '../../vault/documents/fields.ts';
 import { type PointDocument, pointDocumentSchema } from '../../vault/documents/point.ts';
 import type { ReplicaState } from '../../vault/documents/replicaState.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { listPoints } from '../../vault/pointIndex.ts';
+import { markPoint } from './pointDamage.ts';
 import { readPoint } from './points.ts';
 import type { ReplicaDisk } from './replicaDisk.ts';
 import type { ReplicaDisks } from './replicaDisks.ts';
@@ -105,10 +107,18 @@ async function snapshotAndPut(
     const [replica, leaves] = await bothSettled(snapshot(disk.key), snapshot(disk.leavesKey));
     point.disks.push({ index, name: disk.name, sizeBytes, root, replica, leaves });
   }
+  // Before the point: nobody may take it for whole in between.
+  const leaves = damagedIn(deps.fence.state, makingPoint);
+  if (leaves.length > 0) await markPoint(deps.objects, { machineId, lsn: applied.lsn, leaves });
   const kept = await putPoint(deps, point);
   if (kept !== point) surplus.push(...notUsed(point, kept));
   for (const { key, snapshot: name } of surplus) await deps.pages.removeSnapshot(key, name);
   return kept;
+}
+
+/** What is known to be damaged of the disks that the point has. */
+function damagedIn(state: ReplicaState, { disks }: MakingPoint): DamagedLeaf[] {
+  return (state.damaged ?? []).filter(({ disk }) => disks.some(({ index }) => index === disk));
 }
 
 interface BlobSnapshot {

@@ -49,6 +49,11 @@ export class PendingDisk {
     }
   }
 
+  /** Whether every one of these blocks of a leaf is written. */
+  holds(leaf: number, blockMask: number): boolean {
+    return ((this.#leaves.get(leaf)?.blockMask ?? 0) & blockMask) === blockMask;
+  }
+
   /** Where the furthest leaf that has a block other than zero ends: what the blob must have room for. 0 when there is none. */
   get dataEnd(): number {
     let last = -1;

@@ -10,6 +10,7 @@ export interface AgentView {
   disks: AgentStatus['disks'];
   dirtyBytes: number;
   resync: AgentStatus['resync'];
+  loss: AgentStatus['loss'];
   lastResync: AgentStatus['lastResync'];
   errors: AgentStatus['errors'];
   final: AgentStatus['final'];
@@ -25,6 +26,7 @@ export const emptyAgentView: AgentView = {
   disks: [],
   dirtyBytes: 0,
   resync: undefined,
+  loss: undefined,
   lastResync: undefined,
   errors: [],
   final: undefined,

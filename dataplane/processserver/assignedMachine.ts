@@ -2,7 +2,7 @@
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger } from '../../platform/ports.ts';
 import type { Assignment } from '../../vault/documents/assignments.ts';
-import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
+import type { MachineStatus, ResyncReason } from '../../vault/documents/machineStatus.ts';
 import type { BoxKey } from '../../vault/keys.ts';
 import type { Fenced, JournalCache, MachineJournal } from '../journal/machineJournal.ts';
 import type { Barrier } from '../journal/record.ts';
@@ -34,6 +34,7 @@ import {
 import { machineStatus } from './machineStatus.ts';
 import { fencedRefusal, isProtocolError, type Refusal, refusal } from './refusals.ts';
 import { resyncDemanded } from './resyncDemand.ts';
+import { ResyncWatch, type WaitingResyncs } from './resyncWindow.ts';
 
 export type Hello = Message<typeof FrameType.Hello>;
 
@@ -73,6 +74,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
   #newestConnection = 0;
   #receivedBytes = 0;
   #closed = false;
+  readonly #window = new ResyncWatch();
 
   private constructor(deps: AssignedMachineDeps, assignment: Assignment, memory: MachineMemory) {
     const { name, machineId, namespace } = assignment;
@@ -188,6 +190,8 @@ export class AssignedMachine implements SessionHost, JournalOwner {
       book: this.book,
       fenced: this.#journal.fenced,
       errors: this.#errors.list(),
+      resync: journal?.resync() ?? { required: false },
+      waiting: this.#waitingResyncs(),
       nowMs: this.#deps.clock.now(),
     });
   }
@@ -195,14 +199,26 @@ export class AssignedMachine implements SessionHost, JournalOwner {
   // ------------------------------------------------------------------------------------------------ for its session
 
   configuration(): Configuration {
-    const { disks, paused, policy, resyncToken, finalSync } = this.#assignment;
+    const { disks, paused, policy, resyncToken, finalSync, repair } = this.#assignment;
+    const waits = this.resyncWaits();
     return {
-      disks: disks.map(({ index, name, device }) => ({ index, name, device })),
+      disks: disks.map(({ index, name, device, sizeBytes }) => ({
+        index,
+        name,
+        device,
+        ...(sizeBytes === 0 ? {} : { sizeBytes }),
+      })),
       paused,
       hooks: policy.hooks,
       resyncToken,
       final: finalSync,
+      ...(waits.length === 0 ? {} : { resyncWaits: [...waits] }),
+      ...(repair === undefined ? {} : { repair }),
     };
+  }
+
+  resyncWaits(): readonly ResyncReason[] {
+    return this.#waitingResyncs()?.reasons ?? [];
   }
 
   peers(): readonly string[] {
@@ -229,6 +245,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
       ...this.#agent,
       ...status,
       resync: status.resync,
+      loss: status.loss,
       lastResync: status.lastResync ?? this.#agent.lastResync,
       final: status.final,
       resyncToken: status.resyncToken ?? this.#agent.resyncToken,
@@ -294,6 +311,10 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     this.#session?.end(
       refusal(RefusalCode.NotReady, 'The journal is taken up under a new writer epoch.', 'soon'),
     );
+  }
+
+  #waitingResyncs(): WaitingResyncs | undefined {
+    return this.#window.waiting(this.#assignment.policy.resyncWindow, this.#deps.clock.now());
   }
 
   // ------------------------------------------------------------------------------------------------ sessions

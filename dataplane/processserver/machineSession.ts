@@ -32,6 +32,8 @@ export type AgentStatus = Message<typeof FrameType.AgentStatus>;
 /** What the session asks of the machine that it belongs to. */
 export interface SessionHost extends BarrierHost {
   configuration(): Configuration;
+  /** Reasons for which a resync must not begin now; told with the configuration. */
+  resyncWaits(): readonly string[];
   /** Where the agent may ask when this process server is lost. */
   peers(): readonly string[];
   /**
@@ -76,6 +78,7 @@ export class MachineSession {
   #ending: Refusal | undefined;
   #uploaded: JournalPositions | undefined;
   #sendingUploaded = false;
+  #waitsTold = '';
   /** Resolves when the session is over and none of its appends is under way. */
   readonly finished: Promise<void>;
   readonly #finish: () => void;
@@ -140,13 +143,19 @@ export class MachineSession {
 
   /** The assignment changed: the agent is told. */
   configurationChanged(): void {
+    this.#waitsTold = this.#waits;
     this.#say(FrameType.Configure, this.#options.host.configuration());
+  }
+
+  get #waits(): string {
+    return this.#options.host.resyncWaits().join();
   }
 
   async #welcome(): Promise<void> {
     const { connection, journal, host, protocol, cacheId, credit } = this.#options;
     const positions = journal.positions();
     const resync = journal.resync();
+    this.#waitsTold = this.#waits;
     connection.accept(framesFrom.agent);
     await connection.send(FrameType.Welcome, {
       protocol,
@@ -269,6 +278,8 @@ export class MachineSession {
     try {
       while (!this.#stop.signal.aborted) {
         this.#barriers.tick();
+        // The window in which resyncs may begin has opened or closed.
+        if (this.#waits !== this.#waitsTold) this.configurationChanged();
         if (clock.monotonic() - heartbeatMs >= HEARTBEAT_MS) {
           heartbeatMs = clock.monotonic();
           this.#say(FrameType.Heartbeat, { timeMs: clock.now() });

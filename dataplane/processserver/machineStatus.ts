@@ -1,10 +1,16 @@
 import type { Assignment } from '../../vault/documents/assignments.ts';
 import type { MachineStatus } from '../../vault/documents/machineStatus.ts';
-import type { Fenced, JournalDisk, JournalPositions } from '../journal/machineJournal.ts';
+import type {
+  Fenced,
+  JournalDisk,
+  JournalPositions,
+  MachineJournal,
+} from '../journal/machineJournal.ts';
 import type { AgentView } from './agentView.ts';
 import type { BarrierBook } from './barrierConversation.ts';
 import type { BookedError } from './errorBook.ts';
 import type { MachineRecord } from './machineRecord.ts';
+import type { WaitingResyncs } from './resyncWindow.ts';
 
 const ERRORS_MAX = 16;
 const MESSAGE_MAX = 1_000;
@@ -22,6 +28,9 @@ export interface MachineFacts {
   book: BarrierBook;
   fenced: Fenced | undefined;
   errors: readonly BookedError[];
+  resync: ReturnType<MachineJournal['resync']>;
+  /** Resyncs that wait for the policy's window now. */
+  waiting: WaitingResyncs | undefined;
   nowMs: number;
 }
 
@@ -56,6 +65,7 @@ export function machineStatus(facts: MachineFacts): MachineStatus {
       lastVoid: book.lastVoid,
     },
     resync: facts.connected ? agent.resync : undefined,
+    resyncRequired: resyncRequired(facts),
     lastResync: agent.lastResync,
     backlog: { agentBytes: agent.dirtyBytes, cacheBytes: facts.backlogBytes },
     finalBarrier: finalBarrier(facts),
@@ -63,6 +73,21 @@ export function machineStatus(facts: MachineFacts): MachineStatus {
     resyncToken: agent.resyncToken,
     errors: errorsOf(facts),
   };
+}
+
+/** What the agent says counts while it is connected; the journal knows of one that must come when it is not. */
+function resyncRequired({
+  agent,
+  connected,
+  resync,
+  waiting,
+}: MachineFacts): MachineStatus['resyncRequired'] {
+  if (connected && agent.resync !== undefined) return undefined;
+  const reason =
+    (connected ? agent.loss?.reason : undefined) ?? (resync.required ? resync.reason : undefined);
+  if (reason === undefined) return undefined;
+  const waits = waiting?.reasons.includes(reason) ? waiting.untilMs : undefined;
+  return { reason, ...(waits === undefined ? {} : { waitsUntilMs: waits }) };
 }
 
 /** Told only once it is durable in the vault and the agent has said that the machine is off, or says so of a frozen one still. */

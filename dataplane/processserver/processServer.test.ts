@@ -520,6 +520,37 @@ describe('assignments', () => {
     expect(message).toMatchObject({ paused: true, resyncToken: 'again' });
   });
 
+  test('whose resync window is closed hold resyncs back until it opens, and say so', async () => {
+    const timeOfDay = (ms: number) => new Date(ms).toISOString().slice(11, 16);
+    const opensMs = Math.ceil(clock.now() / 60_000) * 60_000 + 1_800_000;
+    const resyncWindow = {
+      from: timeOfDay(opensMs),
+      to: timeOfDay(opensMs + 3_600_000),
+      timeZone: 'UTC',
+      urgent: ['AfterReboot' as const],
+    };
+    const policy = { crashConsistentSeconds: 60, appConsistentSeconds: 0, resyncWindow };
+    const repair = [{ disk: 0, leaf: 7 }];
+    await assignAndWait('ps1', [{ machineId, policy, repair }]);
+    const db1 = agent();
+    const { configuration } = await passing(db1.begin());
+    const resyncWaits = ['TrackingLost', 'SourceReverted', 'DiskResized', 'VaultGap'];
+    expect(configuration).toMatchObject({ resyncWaits, repair });
+    await passing(db1.resync(1));
+    await journal().requireResync('DiskResized');
+    expect((await machineStatus())?.resyncRequired).toEqual({
+      reason: 'DiskResized',
+      waitsUntilMs: opensMs,
+    });
+    while (clock.now() < opensMs) {
+      await db1.reportStatus();
+      await clock.advance(10_000);
+    }
+    const { message } = await passing(db1.waitFor(FrameType.Configure));
+    expect(message.resyncWaits).toBeUndefined();
+    expect((await machineStatus())?.resyncRequired).toEqual({ reason: 'DiskResized' });
+  });
+
   test('that are older, forged or for another are refused and named; the last good ones stay', async () => {
     await assignAndWait('ps1', [{ machineId }], { generation: 9 });
     for (const [changes, code] of [

@@ -23,6 +23,7 @@
  */
 import { z } from 'zod';
 import { hookSpecSchema } from '../../vault/documents/assignments.ts';
+import { DAMAGED_LEAVES_MAX, damagedLeafSchema } from '../../vault/documents/damagedLeaf.ts';
 import { dnsLabel, machineIdSchema } from '../../vault/documents/fields.ts';
 import { endedResyncSchema, resyncReasonSchema } from '../../vault/documents/machineStatus.ts';
 
@@ -109,13 +110,25 @@ export const diskReportSchema = z.object({
 /** What the agent should do, in Welcome and again whenever it changes (Configure). */
 export const configurationSchema = z.object({
   disks: z
-    .array(z.object({ index: z.number().int().min(0).max(63), name: dnsLabel, device: z.string() }))
+    .array(
+      z.object({
+        index: z.number().int().min(0).max(63),
+        name: dnsLabel,
+        device: z.string(),
+        /** As the vault has it: one that is smaller now is refused. Absent: not known. */
+        sizeBytes: bytes.optional(),
+      }),
+    )
     .min(1)
     .max(64),
   paused: z.boolean(),
   hooks: hookSpecSchema.optional(),
   /** A token not seen before asks for a resync (reason Manual). */
   resyncToken: z.string().optional(),
+  /** Resyncs for these reasons must not begin now, unless a token asks for one; those that have begun go on. Absent: none. */
+  resyncWaits: z.array(resyncReasonSchema).max(16).optional(),
+  /** Leaves that the vault holds otherwise than they were sent: taken for dirty as a whole, again from time to time while they are told. */
+  repair: z.array(damagedLeafSchema).max(DAMAGED_LEAVES_MAX).optional(),
   /**
    * A planned failover wants the last barrier; BarrierPrepare.final follows. When it is gone from a later Configure, the failover was
    * cancelled: an agent that stayed frozen thaws and goes on.
@@ -223,6 +236,8 @@ export const messageSchemas = {
         bytesPerSecond: z.number().nonnegative(),
       })
       .optional(),
+    /** Why a resync is needed that has not begun. */
+    loss: z.object({ reason: resyncReasonSchema, detail: z.string() }).optional(),
     /** The newest resync that ended since the agent started. */
     lastResync: endedResyncSchema.optional(),
     errors: z.array(z.object({ code: z.string(), message: z.string(), sinceMs: bytes })).max(16),

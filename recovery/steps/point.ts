@@ -1,12 +1,15 @@
 /** From a journal and a wish to a recovery point: apply what is needed, choose, and hold on to it. */
 import { ChainError } from '../../dataplane/journal/chain.ts';
+import { readPointDamage } from '../../dataplane/journal/pointDamage.ts';
 import {
   lsnOfPointName,
   newestPoint,
   newestPointAtOrBefore,
+  newestSoundPoint,
   offeredPoint,
   pointName,
 } from '../../dataplane/journal/points.ts';
+import { LEAF_SIZE } from '../../dataplane/journal/record.ts';
 import { type ApplyResult, type ApplyTarget, Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
 import { ReplicaJournal } from '../../dataplane/journal/replicaJournal.ts';
@@ -112,6 +115,7 @@ export const choosePoint: StepRun = async ({ deps, entry }) => {
   const { document } = entry;
   const chosen = await findPoint(deps, document);
   refuseLoss(document, chosen);
+  const damage = await damageOf(deps, document, chosen);
   await deps.assertInControl();
   await deps.objects.putIfAbsent(
     vaultLayout.pointPin(document.request.machineId, chosen.lsn),
@@ -133,8 +137,34 @@ export const choosePoint: StepRun = async ({ deps, entry }) => {
   // Of a planned failover nothing is lost: its last barrier is younger than its acceptance.
   const rpoSeconds = Math.max(0, document.acceptedAt - timeMs) / 1000;
   await entry.update({ point: { lsn, timeMs, consistency }, disks, rpoSeconds });
-  return `Recovery point ${pointName(lsn)} of ${new Date(timeMs).toISOString()} (${consistency === 'App' ? 'app' : 'crash'}-consistent).`;
+  return `Recovery point ${pointName(lsn)} of ${new Date(timeMs).toISOString()} (${consistency === 'App' ? 'app' : 'crash'}-consistent).${damage}`;
 };
+
+/**
+ * What is known to be damaged of the point, as a sentence; empty when nothing is. Refused when it would be verified: that reads all of it
+ * only to find the same.
+ */
+async function damageOf(
+  deps: Pick<RecoveryDeps, 'objects'>,
+  document: FailoverDocument,
+  { machineId, lsn, disks }: PointDocument,
+): Promise<string> {
+  const leaves = await readPointDamage(deps.objects, { machineId, lsn });
+  if (leaves === undefined) return '';
+  const named = leaves.slice(0, LEAVES_NAMED).map(({ disk, leaf }) => {
+    const name = disks.find(({ index }) => index === disk)?.name ?? String(disk);
+    return `leaf ${leaf} of disk ${name} (64 KiB from byte ${leaf * LEAF_SIZE})`;
+  });
+  const what = named.length === 0 ? 'some leaves' : named.join(', ');
+  if (document.request.verify === 'None')
+    return ` It is damaged: ${what} are not what the source held; verify None accepts that.`;
+  throw new FailoverFatal(
+    'RecoveryPointDamaged',
+    `Recovery point ${pointName(lsn)} of machine ${document.request.machineName} is damaged: ${what} are not what the source held. Nothing was started in Azure. Choose a point that the ProtectedVM's status does not mark damaged; or, when there is none, create a new Failover with verify None, which brings this one up as it is, and check those bytes in the machine.`,
+  );
+}
+
+const LEAVES_NAMED = 8;
 
 /** A Planned failover promises the source's last barrier: an older one would lose what was written since, and nobody would know. */
 function refuseLoss(document: FailoverDocument, chosen: PointDocument): void {
@@ -168,8 +198,12 @@ export async function requirePossiblePoint(
   deps: RecoveryDeps,
   document: FailoverDocument,
 ): Promise<void> {
-  if (await hasPointAlready(deps, document)) return;
   const { machineId, recoveryPoint } = document.request;
+  if (recoveryPoint.type === 'Name') {
+    const named = await pointByName(deps, document, recoveryPoint.name);
+    if (named !== undefined) await damageOf(deps, document, named);
+  }
+  if (await hasPointAlready(deps, document)) return;
   const state = await readReplicaState(deps.objects, machineId);
   if (recoveryPoint.type === 'Name') {
     const wanted = lsnOfPointName(recoveryPoint.name);
@@ -222,10 +256,32 @@ async function findPoint(
     recoveryPoint.type === 'Name'
       ? await pointByName(deps, document, recoveryPoint.name)
       : recoveryPoint.type === 'Time'
-        ? await newestPointAtOrBefore(deps.objects, { machineId, timeMs: recoveryPoint.timeMs })
-        : await newestPoint(deps.objects, machineId);
+        ? await pointByTime(deps, { machineId, timeMs: recoveryPoint.timeMs })
+        : await latestPoint(deps, document);
   if (point === undefined) throw notFound(document);
   return point;
+}
+
+/** One that is whole is better than one that is newer; but of a Planned failover only the last barrier's will do. */
+async function latestPoint(
+  deps: Pick<RecoveryDeps, 'objects'>,
+  { finalBarrier, request }: FailoverDocument,
+): Promise<PointDocument | undefined> {
+  const { machineId, recoveryPoint } = request;
+  const isLast = finalBarrier !== undefined && recoveryPoint.type === 'Latest';
+  const sound = isLast ? undefined : await newestSoundPoint(deps.objects, machineId);
+  return sound ?? (await newestPoint(deps.objects, machineId));
+}
+
+/** Likewise. */
+async function pointByTime(
+  deps: Pick<RecoveryDeps, 'objects'>,
+  wish: { machineId: string; timeMs: number },
+): Promise<PointDocument | undefined> {
+  return (
+    (await newestPointAtOrBefore(deps.objects, { ...wish, sound: true })) ??
+    (await newestPointAtOrBefore(deps.objects, wish))
+  );
 }
 
 async function pointByName(

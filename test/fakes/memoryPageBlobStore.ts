@@ -55,6 +55,11 @@ export class MemoryPageBlobStore implements PageBlobStore {
     this.#clock = deps.clock;
   }
 
+  /** The storage itself loses a byte: in the blob, and in every snapshot that shares the page. */
+  rot(key: string, offset: number): void {
+    this.#blob(key).pages.rot(offset);
+  }
+
   keys(): string[] {
     return [...this.#blobs.keys()].sort();
   }

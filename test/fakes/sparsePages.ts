@@ -40,6 +40,14 @@ export class SparsePages {
     }
   }
 
+  /** Flips a byte where it lies, in all that share it. */
+  rot(offset: number): void {
+    const index = Math.floor(offset / CHUNK_SIZE);
+    const chunk = this.#chunks.get(index) ?? this.#own(index);
+    const within = offset % CHUNK_SIZE;
+    chunk.bytes[within] = (chunk.bytes[within] ?? 0) ^ 0xff;
+  }
+
   clear(range: PageRange): void {
     for (const index of [...this.#chunks.keys()]) {
       const start = Math.max(range.offset, index * CHUNK_SIZE);

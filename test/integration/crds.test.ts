@@ -105,6 +105,16 @@ describe('defaults', () => {
       rpoThreshold: '15m',
       crashConsistentInterval: '60s',
       retention: '24h',
+      sampledVerification: { sharePerDay: 1 },
+    });
+    const nightly = await applicant.create<ReplicationPolicy>(farshoreTypes.replicationPolicy, {
+      resyncWindow: { from: '20:00', to: '06:00' },
+    });
+    expect(nightly.spec.resyncWindow).toEqual({
+      from: '20:00',
+      to: '06:00',
+      timeZone: 'UTC',
+      urgent: ['TrackingLost', 'AfterReboot', 'SourceReverted', 'VaultGap'],
     });
   });
 

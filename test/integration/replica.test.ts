@@ -8,8 +8,11 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { Gate } from '../../dataplane/applier/gate.ts';
+import { ApplierMetrics } from '../../dataplane/applier/metrics.ts';
+import { SampledVerification } from '../../dataplane/applier/verification.ts';
 import { CHAIN_START } from '../../dataplane/journal/chain.ts';
-import { readPoints } from '../../dataplane/journal/points.ts';
+import { newestPoint, newestSoundPoint, readPoints } from '../../dataplane/journal/points.ts';
 import { Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
 import { commitSegment } from '../../dataplane/journal/segmentCommit.ts';
@@ -31,6 +34,7 @@ import { answerMac, tokenKey } from '../../vault/enrolmentProof.ts';
 import { boxContext, decodePublicKey, sealKeyForAll } from '../../vault/keys.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { listPoints } from '../../vault/pointIndex.ts';
+import { ShiftedClock } from '../fakes/shiftedClock.ts';
 import { silentLogger } from '../fakes/silentLogger.ts';
 import { AppliedMachine } from '../replica/appliedMachine.ts';
 import { problemsOfPoint } from '../replica/checkPoint.ts';
@@ -126,6 +130,65 @@ async function checkWithQemu(point: PointDocument, barrier: SampleBarrier): Prom
     await run('qemu-img', ['compare', '-f', 'vpc', '-F', 'raw', vhd, raw]);
   }
 }
+
+test('a page that was overwritten past the fence is found, marked, and whole again once the source has sent it', async () => {
+  const machine = new SampleMachine({ objects: stores.objects, seed: 71, sizes: [2 * MIB] });
+  const { machineId } = machine;
+  for (let leaf = 0; leaf < 32; leaf += 1)
+    machine.write({ index: 0, leaf, blockMask: 0xffff, zeroMask: 0 });
+  machine.barrier();
+  await machine.cut();
+  let replica = await openReplica(machine, 'applier:one');
+  await replica.applyTo('end', { makePoints: true });
+  await replica.close();
+  // Somebody with the account's credential writes where only the applier may.
+  const key = vaultLayout.replica(machineId, machine.disks[0]?.name ?? '');
+  const { sequenceNumber = 0 } = (await stores.pages.info(key)) ?? {};
+  const fence = await stores.pages.fence(key, { sequenceNumber, leaseSeconds: 60 });
+  await stores.pages.write(key, new Uint8Array(512).fill(7), 9 * 65_536, fence);
+  await stores.pages.release(key, fence);
+  machine.write({ index: 0, leaf: 20, blockMask: 1, zeroMask: 0 });
+  machine.barrier();
+  await machine.cut();
+  replica = await openReplica(machine, 'applier:two');
+  await replica.applyTo('end', { makePoints: true });
+  const verify = async () => {
+    const newest = await newestPoint(stores.objects, machineId);
+    if (newest === undefined) throw new Error('no point');
+    const clock = new ShiftedClock();
+    const logger = silentLogger;
+    const verification = new SampledVerification({
+      ...stores,
+      clock,
+      logger,
+      metrics: new ApplierMetrics(),
+      verifyGate: new Gate(1),
+    });
+    for (let turn = 0; turn < 4; turn += 1) {
+      const run = { machineId, replica, newestPoint: newest, sharePerDay: 100 };
+      await verification.run(run, new AbortController().signal);
+      clock.pass(43_200_000);
+    }
+  };
+  await verify();
+  expect(replica.state.damaged).toEqual([{ disk: 0, leaf: 9 }]);
+  const [first, second] = machine.barriers.map(({ lsn }) => lsn);
+  // The point of before the overwriting holds the leaf whole.
+  expect([...(await listPoints(stores.objects, machineId)).damaged]).toEqual([second]);
+  expect((await newestSoundPoint(stores.objects, machineId))?.lsn).toBe(first);
+  machine.write({ index: 0, leaf: 9, blockMask: 0xffff, zeroMask: 0 });
+  machine.barrier();
+  await machine.cut();
+  await replica.applyTo('end', { makePoints: true });
+  expect(replica.state.damaged).toBeUndefined();
+  await verify();
+  expect(replica.state.damaged).toBeUndefined();
+  const sound = await newestSoundPoint(stores.objects, machineId);
+  const last = machine.barriers.at(-1);
+  if (sound === undefined || last === undefined) throw new Error('no sound point');
+  expect(await problemsOfPoint(stores.pages, sound, last)).toEqual([]);
+  await replica.close();
+});
 
 test('a replica equals the disks at every barrier, and QEMU reads its VHDs at their exact size', async () => {
   const sizes = [17 * MIB, 5 * MIB + 512];

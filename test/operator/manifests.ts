@@ -73,7 +73,12 @@ export function replicationPolicy(name = 'policy', namespace = 'default'): Repli
     apiVersion: API_GROUP_VERSION,
     kind: 'ReplicationPolicy',
     metadata: { name, namespace },
-    spec: { rpoThreshold: '15m', crashConsistentInterval: '60s', retention: '24h' },
+    spec: {
+      rpoThreshold: '15m',
+      crashConsistentInterval: '60s',
+      retention: '24h',
+      sampledVerification: { sharePerDay: 1 },
+    },
   };
 }
 

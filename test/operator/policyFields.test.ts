@@ -104,19 +104,56 @@ test('the retention stands in the catalog, where appliers read it, and follows t
 }) => {
   const { kube } = world;
   await site.untilCatalog(({ policy }) =>
-    expect(policy).toEqual({ name: 'policy', retentionSeconds: 86_400 }),
+    expect(policy).toMatchObject({ name: 'policy', retentionSeconds: 86_400 }),
   );
   await site.change({ retention: '48h' });
   await site.untilCatalog(({ policy }) =>
-    expect(policy).toEqual({ name: 'policy', retentionSeconds: 172_800 }),
+    expect(policy).toMatchObject({ name: 'policy', retentionSeconds: 172_800 }),
   );
   const brief = replicationPolicy('brief');
   brief.spec.retention = '1h';
   await create(kube, brief);
   await kube.patch(machines, named('web'), { merge: { spec: { policyRef: { name: 'brief' } } } });
   await site.untilCatalog(({ policy }) =>
-    expect(policy).toEqual({ name: 'brief', retentionSeconds: 3_600 }),
+    expect(policy).toMatchObject({ name: 'brief', retentionSeconds: 3_600 }),
   );
+});
+
+test('the share to be verified stands in the catalog too', async ({ site }) => {
+  await site.untilCatalog(({ policy }) => expect(policy.verifiedSharePerDay).toBe(1));
+  await site.change({ sampledVerification: { sharePerDay: 0 } });
+  await site.untilCatalog(({ policy }) => expect(policy.verifiedSharePerDay).toBe(0));
+});
+
+test('the window of resyncs reaches the process server, its end and an exception for one machine too', async ({
+  site,
+  world,
+}) => {
+  const resyncWindow = {
+    days: ['Mon', 'Tue'],
+    from: '20:00',
+    to: '06:00',
+    timeZone: 'Europe/Zurich',
+    urgent: ['VaultGap'],
+  };
+  await site.change({ resyncWindow });
+  await site.untilAssigned(({ policy }) => expect(policy.resyncWindow).toEqual(resyncWindow));
+  const annotate = async (value: string | null) =>
+    await world.kube.patch(machines, named('web'), {
+      merge: { metadata: { annotations: { 'farshore.dev/resync-now': value } } },
+    });
+  await annotate('true');
+  await site.untilAssigned(({ policy }) => expect(policy.resyncWindow).toBeUndefined());
+  await annotate(null);
+  await site.untilAssigned(({ policy }) => expect(policy.resyncWindow).toEqual(resyncWindow));
+  await site.change({ resyncWindow: { timeZone: 'Europe/Atlantis' } });
+  const told = await untilCondition(world.kube, policies, named('policy'), {
+    type: 'Ready',
+    status: 'False',
+    reason: 'TimeZoneUnknown',
+  });
+  expect(told.message).toContain('Europe/Atlantis');
+  await site.untilAssigned(({ policy }) => expect(policy.resyncWindow).toBeUndefined());
 });
 
 test('the threshold decides whether a machine’s newest barrier is too old', async ({

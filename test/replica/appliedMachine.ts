@@ -28,10 +28,10 @@ export class AppliedMachine {
 
   constructor(
     stores: { objects: ObjectStore; pages: PageBlobStore; clock: Clock },
-    options: { seed: number; startMs?: number },
+    options: { seed: number; startMs?: number; sizes?: readonly number[] },
   ) {
     const { objects } = stores;
-    this.machine = new SampleMachine({ objects, sizes: [MIB], ...options });
+    this.machine = new SampleMachine({ objects, ...options, sizes: options.sizes ?? [MIB] });
     this.deps = { ...stores, logger: silentLogger };
   }
 

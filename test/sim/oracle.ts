@@ -227,6 +227,7 @@ export class Oracle implements Tap, VaultWatch {
 
   objectPut(key: string, body: Uint8Array): void {
     if (key.startsWith('journal/')) this.#chains.added(key, body);
+    else if (key.endsWith('.damaged')) this.breach('5', `nothing rots there, and ${key} says so`);
     else if (key.startsWith('points/')) this.#pointPut(key, body);
     else if (key.endsWith('/state.json')) this.#stateSaved(body);
     else if (key.startsWith('control/status/processserver-')) this.#statusPut(body);

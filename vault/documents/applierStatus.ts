@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { DAMAGED_LEAVES_MAX, damagedLeafSchema } from './damagedLeaf.ts';
 import { lsnText, machineIdSchema, timeMs } from './fields.ts';
 
 /** control/status/applier-<name>.json */
@@ -15,6 +16,8 @@ export const applierStatusSchema = z.object({
       /** Journal bytes not applied yet and the rate of late: what Latest would wait for. */
       behindBytes: z.number().int(),
       bytesPerSecond: z.number(),
+      /** Leaves of the replica that are not what they should be, and that the source must send again. */
+      damaged: z.array(damagedLeafSchema).max(DAMAGED_LEAVES_MAX).optional(),
       error: z.object({ code: z.string(), message: z.string() }).optional(),
     }),
   ),

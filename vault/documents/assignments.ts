@@ -1,8 +1,11 @@
 import { z } from 'zod';
 import { bandwidthSchema } from './bandwidth.ts';
+import { DAMAGED_LEAVES_MAX, damagedLeafSchema } from './damagedLeaf.ts';
 import { diskSpecSchema } from './diskSpec.ts';
 import { hex, machineIdSchema, objectName } from './fields.ts';
+import { resyncReasonSchema } from './machineStatus.ts';
 import { sealedKeySchema } from './sealedKey.ts';
+import { weeklyWindowSchema } from './weeklyWindow.ts';
 
 export const hookSpecSchema = z.object({
   directory: z.string(),
@@ -26,11 +29,20 @@ export const assignmentSchema = z.object({
     /** 0: off. */
     appConsistentSeconds: z.number().int().nonnegative(),
     hooks: hookSpecSchema.optional(),
+    /** When resyncs may begin; absent: at any time. */
+    resyncWindow: weeklyWindowSchema
+      .extend({
+        /** Reasons for which one begins at any time. */
+        urgent: z.array(resyncReasonSchema),
+      })
+      .optional(),
   }),
   /** A Planned failover asks for the last barrier, after which the machine stays frozen and is powered off. */
   finalSync: z.object({ failover: objectName, powerOff: z.boolean() }).optional(),
   /** Any change of the token asks for a resync. */
   resyncToken: z.string().optional(),
+  /** Leaves of the replica that are not what the source sent: it must send them again, whole. */
+  repair: z.array(damagedLeafSchema).max(DAMAGED_LEAVES_MAX).optional(),
 });
 export type Assignment = z.infer<typeof assignmentSchema>;
 

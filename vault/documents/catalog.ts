@@ -15,7 +15,12 @@ export const catalogDocumentSchema = z.object({
   dataKey: z.array(sealedKeySchema),
   activeSide: z.enum(['Source', 'Azure']),
   /** The applier may trim and thin by this even when no cluster is left. */
-  policy: z.object({ name: objectName, retentionSeconds: z.number().int().positive() }),
+  policy: z.object({
+    name: objectName,
+    retentionSeconds: z.number().int().positive(),
+    /** Percent of the replica's leaves that the applier reads again each day; 0: none. Absent: DEFAULT_SHARE_PER_DAY. */
+    verifiedSharePerDay: z.number().min(0).max(100).optional(),
+  }),
   /** `{ production, test }`, each a FailoverTarget (failover.ts): so that a recovery without a cluster knows what to build. */
   target: z.unknown(),
   /** The lowest disk index that was never given out: an index of a disk that was taken off the list is not used again. */

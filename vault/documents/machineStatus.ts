@@ -77,6 +77,10 @@ export const machineStatusSchema = z.object({
       bytesPerSecond: z.number(),
     })
     .optional(),
+  /** Why a resync is needed that has not begun; `waitsUntilMs` when the policy's window lets it begin then. */
+  resyncRequired: z
+    .object({ reason: resyncReasonSchema, waitsUntilMs: timeMs.optional() })
+    .optional(),
   /** The newest resync that ended while this agent ran: what initial replication cost. */
   lastResync: endedResyncSchema.optional(),
   /** Bytes of dirt that the agent has not sent, and of journal not uploaded. */

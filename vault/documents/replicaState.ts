@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { DAMAGED_LEAVES_MAX, damagedLeafSchema } from './damagedLeaf.ts';
 import { dnsLabel, hex, lsnText, machineIdSchema, timeMs } from './fields.ts';
 
 /**
@@ -18,6 +19,10 @@ export const replicaStateSchema = z.object({
   ),
   /** Between ResyncBegin and ResyncEnd no barrier becomes a point. */
   resyncing: z.boolean(),
+  /** Found by sampled verification, and not written whole since: points that are made meanwhile are marked (docs/design/0010). */
+  damaged: z.array(damagedLeafSchema).max(DAMAGED_LEAVES_MAX).optional(),
+  /** How far sampled verification is: the step that comes next (dataplane/journal/sampling.ts), and when the last was (wall clock). */
+  sampling: z.object({ next: z.number().int().nonnegative(), lastMs: timeMs }).optional(),
   /**
    * Set while a point is being made at `applied.lsn`: nothing past that LSN has been written, so whoever takes over completes
    * the set of snapshots. Cleared before the first write after it.

@@ -112,4 +112,39 @@ export const replicationPolicyRefusals: readonly Case[] = [
     },
     /spec\.retention.*should match/,
   ],
+  [
+    'a resync window in no time of day',
+    (s) => {
+      s.resyncWindow = { from: '24:00', to: '06:00' };
+    },
+    /resyncWindow\.from.*should match/,
+  ],
+  [
+    'a resync window without an end',
+    (s) => {
+      s.resyncWindow = { from: '20:00' };
+    },
+    /resyncWindow\.to.*Required/,
+  ],
+  [
+    'a resync window on a day that there is not',
+    (s) => {
+      s.resyncWindow = { from: '20:00', to: '06:00', days: ['Monday'] };
+    },
+    /resyncWindow\.days.*Unsupported value/,
+  ],
+  [
+    'a first copy that waits',
+    (s) => {
+      s.resyncWindow = { from: '20:00', to: '06:00', urgent: ['Initial'] };
+    },
+    /resyncWindow\.urgent.*Unsupported value/,
+  ],
+  [
+    'more verified a day than there is',
+    (s) => {
+      s.sampledVerification = { sharePerDay: 101 };
+    },
+    /sampledVerification\.sharePerDay.*less than or equal to 100/,
+  ],
 ];
