@@ -1,6 +1,6 @@
 /**
- * `npm run endurance` as its user runs it: a short run of one seed that has a takeover in it. FARSHORE_ENDURANCE_MINUTES makes it long,
- * FARSHORE_ENDURANCE_SEED another one.
+ * `npm run endurance` as its user runs it: a short run of one seed that has a takeover in it. FARSHORE_ENDURANCE_MINUTES makes it long
+ * (FARSHORE_EXHAUSTIVE=1: 15), FARSHORE_ENDURANCE_SEED another one.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,8 +11,11 @@ import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { Report } from '../endurance/report.ts';
 import { sh } from './capture/machine.ts';
 
-const MINUTES = process.env.FARSHORE_ENDURANCE_MINUTES ?? '0.4';
-const SEED = process.env.FARSHORE_ENDURANCE_SEED ?? '7';
+const MINUTES =
+  process.env.FARSHORE_ENDURANCE_MINUTES ??
+  (process.env.FARSHORE_EXHAUSTIVE === '1' ? '15' : '0.4');
+/** In 0.4 minutes: a process server killed, a cache deleted, an agent killed; then the takeover. */
+const SEED = process.env.FARSHORE_ENDURANCE_SEED ?? '351';
 const PROGRAM = path.join(import.meta.dirname, '../endurance/main.ts');
 /** Beside the faults: starting, a takeover, converging, comparing. */
 const BESIDES_MS = 600_000;
