@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { diskConformance } from '../conformance/disk.ts';
+import { Outcomes } from '../crash/outcomes.ts';
 import { MemoryDisk } from './memoryDisk.ts';
 import { SeededRandom } from './seededRandom.ts';
 
@@ -151,5 +152,65 @@ describe('a crash', () => {
     await expect(file.write(new Uint8Array(1), 10)).rejects.toMatchObject({ code: 'ENOSPC' });
     disk.fault = (operation) => (operation === 'sync' ? new Error('EIO') : undefined);
     await expect(file.sync()).rejects.toThrow('EIO');
+  });
+});
+
+describe('a crash whose outcomes are chosen', () => {
+  /** What a disk holds in each outcome: names, and of each file its pieces of 64 bytes. */
+  async function outcomesOf(disk: MemoryDisk): Promise<Set<string>> {
+    const found = new Set<string>();
+    const outcomes = new Outcomes();
+    let count = 0;
+    do {
+      const copy = disk.copy();
+      copy.crash({ choices: outcomes });
+      const seen: string[] = [];
+      for (const name of (await copy.list('.')).sort()) {
+        const content = (await contentOf(copy, name)) ?? '';
+        const pieces = content.match(/[\s\S]{1,64}/g) ?? [];
+        seen.push(
+          `${name}:${pieces.map((piece) => (piece[0] === '\0' ? '-' : piece[0])).join('')}`,
+        );
+      }
+      found.add(seen.join(' '));
+      count += 1;
+    } while (outcomes.next());
+    // Each way is tried once.
+    expect(count).toBe(found.size);
+    return found;
+  }
+
+  test('has every length that a file may have reached, and every piece written or not', async () => {
+    const disk = new MemoryDisk();
+    const file = await disk.open('f', 'create');
+    await disk.syncDirectory('.');
+    await file.write(bytes('a'.repeat(64) + 'b'.repeat(64)), 0);
+    expect(await outcomesOf(disk)).toEqual(
+      new Set(['f:', 'f:a', 'f:-', 'f:ab', 'f:a-', 'f:-b', 'f:--']),
+    );
+    await file.sync();
+    expect(await outcomesOf(disk)).toEqual(new Set(['f:ab']));
+    await file.write(bytes('c'.repeat(64)), 64);
+    expect(await outcomesOf(disk)).toEqual(new Set(['f:ab', 'f:ac']));
+  });
+
+  test('has of a directory’s changes every first part', async () => {
+    const disk = new MemoryDisk();
+    const file = await disk.open('new', 'create');
+    await file.write(bytes('x'), 0);
+    await file.sync();
+    await disk.rename({ from: 'new', to: 'old' });
+    expect(await outcomesOf(disk)).toEqual(new Set(['', 'new:x', 'old:x']));
+  });
+
+  test('decides nothing of a file that nobody reads', async () => {
+    const disk = new MemoryDisk();
+    const file = await disk.open('f', 'create');
+    await disk.syncDirectory('.');
+    await file.write(bytes('a'.repeat(640)), 0);
+    const outcomes = new Outcomes();
+    disk.crash({ choices: outcomes });
+    await disk.remove('f');
+    expect(outcomes.next()).toBe(false);
   });
 });
