@@ -10,8 +10,8 @@ import { damaged, SegmentError, sealedLengthMax } from './segment.ts';
 const TAG_SIZE = 16;
 /** zlib's least. */
 const CHUNK_SIZE_MIN = 64;
-/** Larger than any pool of Node's. */
-const RELEASE_ABOVE = 256 << 10;
+/** Larger than any pool of Node's (64 KiB), and smaller than a frame with one leaf: of many agents there are many of those. */
+const RELEASE_ABOVE = 64 << 10;
 const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
 /** Which chunk of which segment: everything that its seal depends on. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { CreditPool, type CreditWindow } from './creditPool.ts';
 
 const MIB = 1 << 20;
-const BUDGET = 112 * MIB;
+const BUDGET = 80 * MIB;
 
 /** An agent that always uses all of its credit: half of it becomes free at a time. */
 function use(window: CreditWindow, rounds: number): void {
@@ -11,7 +11,7 @@ function use(window: CreditWindow, rounds: number): void {
 }
 
 describe('credit', () => {
-  test.each([1, 12, 50, 200, 400])(
+  test.each([1, 12, 50, 200, 350])(
     'of %i agents that all send as fast as they can stays within one budget',
     (count) => {
       const pool = new CreditPool({ machines: () => count });

@@ -7,8 +7,8 @@
  */
 
 /** In equal parts, for all machines on the list. */
-const OWN_BUDGET = 64 << 20;
-const LENT_BUDGET = 48 << 20;
+const OWN_BUDGET = 56 << 20;
+const LENT_BUDGET = 24 << 20;
 /** Two records of a whole leaf: with less, one batch could not be on its way while the credit of the one before comes back. */
 const OWN_MIN = 160 << 10;
 /** An agent's batches are a little over 1 MiB, and at most half of its first window. */
