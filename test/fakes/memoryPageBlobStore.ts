@@ -34,6 +34,10 @@ interface Blob extends Snapshot {
   snapshots: Map<string, Snapshot>;
   /** Set when the blob was made by a copy: when it is complete. */
   copiedAt: number | undefined;
+  /** What is copied, until it is. */
+  source?: { key: string; snapshot: string };
+  /** Its source went before that. */
+  copyFailed?: boolean;
 }
 
 export type PageOperation = Exclude<keyof PageBlobStore, 'url'>;
@@ -224,7 +228,15 @@ export class MemoryPageBlobStore implements PageBlobStore {
   }
 
   async removeSnapshot(key: string, snapshot: string): Promise<void> {
-    this.#run('removeSnapshot', key, () => this.#blobs.get(key)?.snapshots.delete(snapshot));
+    this.#run('removeSnapshot', key, () => {
+      this.#blobs.get(key)?.snapshots.delete(snapshot);
+      // A copy whose source goes fails.
+      for (const blob of this.#blobs.values()) {
+        const isPending = (blob.copiedAt ?? 0) > this.#clock.monotonic();
+        if (isPending && blob.source?.key === key && blob.source.snapshot === snapshot)
+          blob.copyFailed = true;
+      }
+    });
   }
 
   async startCopy(names: {
@@ -243,6 +255,7 @@ export class MemoryPageBlobStore implements PageBlobStore {
         lease: undefined,
         snapshots: new Map(),
         copiedAt: this.#clock.monotonic() + this.copyMs,
+        source: { key: names.from, snapshot: names.snapshot },
       });
       return 'started';
     });
@@ -254,6 +267,8 @@ export class MemoryPageBlobStore implements PageBlobStore {
       if (blob === undefined) return { state: 'missing' } as const;
       if (blob.copiedAt === undefined)
         return { state: 'failed', reason: `${key} was not made by a copy` } as const;
+      if (blob.copyFailed === true)
+        return { state: 'failed', reason: `the source of ${key} was removed` } as const;
       const total = blob.pages.size;
       const left = Math.max(0, blob.copiedAt - this.#clock.monotonic()) / (this.copyMs || 1);
       if (left > 0)
