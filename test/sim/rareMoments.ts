@@ -148,7 +148,8 @@ export class RareMoments {
     if (chance.chance(0.6)) this.#slowWrites(machine);
     machine.kernel.atNextFreeze = () => {
       const { life } = machine;
-      this.#later(chance.between(0, 40), () => suspend(life));
+      // Little is read, so it is soon over.
+      this.#later(chance.between(0, 8), () => suspend(life));
     };
   }
 
