@@ -9,6 +9,11 @@ import path from 'node:path';
 import { ensureKubernetes } from './kubernetes.ts';
 import { type Count, countsOf, type TestReport } from './testCounts.ts';
 
+const PROCESSES = [
+  ...['operator', 'cli'],
+  ...['dataplane/agent', 'dataplane/applier', 'dataplane/processserver'],
+];
+
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'farshore-tests-'));
 const total: Count = { passed: 0, failed: 0, skipped: 0 };
 try {
@@ -19,6 +24,7 @@ try {
     ['CRD types', ['node', 'hack/generate-crd-types.ts', '--check']],
   ] as const)
     add(staticCheck(name, command));
+  compileOnce();
   // `npm run sim` runs any number.
   process.env.FARSHORE_SIM_SEEDS ??= '200';
   add(await vitest('unit', 'live'));
@@ -33,6 +39,16 @@ try {
 const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
 console.log(`${total.passed} passed, ${total.failed} failed${skipped}`);
 process.exitCode = total.failed === 0 ? 0 : 1;
+
+/**
+ * The tests start our processes hundreds of times and kill most of them, which then leave nothing compiled. So each is compiled once
+ * here, for all of them: what they take of the processor to start is halved. That they end with a usage error does not matter.
+ */
+function compileOnce(): void {
+  process.env.NODE_COMPILE_CACHE = path.join(scratch, 'compiled');
+  for (const folder of PROCESSES)
+    spawnSync('node', [`${folder}/main.ts`, '--help'], { stdio: 'ignore' });
+}
 
 function add(count: Count): void {
   total.passed += count.passed;

@@ -37,6 +37,8 @@ import type { EmulatorOptions } from '../arm/emulator.ts';
 import { eventually, freePort, type Workplace } from './workplace.ts';
 
 const PATIENCE_MS = 90_000;
+/** Every look starts a kubectl, which takes from what it waits for as much of the processor as it may. */
+const kubectlPace = { timeoutMs: PATIENCE_MS, everyMs: 500 };
 export const OPERATOR_FLAGS = [
   '--no-leader-elect',
   '--poll-seconds',
@@ -102,7 +104,7 @@ export async function startProtectedSite(
     { connectionString: cloud.azurite.connectionString, container: cloud.container },
   );
   const parts = { cloud, site, source, operator, processServer, applier, agent, stores };
-  const id = await eventually({ what: 'a machineId', timeoutMs: PATIENCE_MS }, () => {
+  const id = await eventually({ what: 'a machineId', ...kubectlPace }, () => {
     const machine = getObject<{ status?: { machineId?: string } }>(cloud, 'protectedvm', MACHINE);
     return machine?.status?.machineId;
   });
@@ -160,7 +162,7 @@ async function awaitBootstraps(
   cloud: Cloud,
   operator: Running,
 ): Promise<{ processServer: string; applier: string }> {
-  return await eventually({ what: 'the bootstrap files', timeoutMs: PATIENCE_MS }, () => {
+  return await eventually({ what: 'the bootstrap files', ...kubectlPace }, () => {
     if (!operator.alive()) throw new Error(tail(operator));
     if (!isTrue(getObject(cloud, 'recoveryvault', VAULT), 'Ready')) return undefined;
     const processServer = secretValue(cloud, `${PROCESS_SERVER}-bootstrap`, 'bootstrap.json');
