@@ -24,6 +24,9 @@ describe('a journal that dies at any call of any short workload, with any outcom
   test.each(cacheMutants.map(({ name }) => name))(
     'shows the planted bug %s',
     async (mutant) => {
+      // Most show in the shortest workloads.
+      const first = await exploreCrashes({ operations: 1, secondDeathsUpTo: 1, mutant });
+      if (first.breaches.length > 0) return;
       const { breaches } = await exploreCrashes({ operations: 2, secondDeathsUpTo: 1, mutant });
       expect(breaches.length).toBeGreaterThan(0);
     },
