@@ -176,7 +176,7 @@ test(`${AGENTS} agents that send at the same time are served within ${PEAK_MIB_M
   expect(status?.machines).toHaveLength(AGENTS);
   console.log(`VmHWM of the process server: ${peakMib().toFixed(0)} MiB`);
   expect(peakMib()).toBeLessThan(PEAK_MIB_MAX);
-});
+}, 300_000);
 
 test('a limit in the list slows the uploads of a process server that runs', async () => {
   const machines = [{ machineId: operator.addMachine('slow'), name: 'slow' }];
