@@ -259,11 +259,23 @@ export class Faults {
   }
 
   #rot(server: Server): void {
+    if (this.#chance.chance(0.65)) {
+      this.#flip(server, ROTTING);
+      server.kill();
+      return;
+    }
+    // Tables are whole on disk and believed only after an end in order: otherwise the log says it all again.
+    server.stop();
+    this.#site.time.after(1_000, 'rot at rest', () => {
+      if (!this.#over) this.#flip(server, [/\.leaves$/]);
+    });
+  }
+
+  #flip(server: Server, kinds: readonly RegExp[]): void {
     server.lostAtMs = this.#site.time.nowMs;
     server.rotted = true;
-    const file = server.cacheDisk.rot(ROTTING);
+    const file = server.cacheDisk.rot(kinds);
     this.#site.time.note(`rot in ${file ?? 'nothing'}`);
-    server.kill();
   }
 
   #cutOff(host: string): void {

@@ -207,14 +207,25 @@ export class RareMoments {
 
   /** What is being read is neither dirty nor sent, and its hash may cover more than what is sent of it. */
   #strikeReading(machine: Machine): void {
-    const { chance } = this.#deps;
-    machine.workload.burst(chance.whole(3, 20));
+    const { chance, site } = this.#deps;
+    const { workload } = machine;
+    workload.burst(chance.whole(3, 20));
     for (const disk of machine.disks) disk.readMs = SLOW_READ_MS;
-    const kills = chance.chance(0.5);
-    this.#later(chance.between(500, 9_000), () => {
+    // Few writes with rest between them: each has the agent save what it knows.
+    workload.stop();
+    const forMs = chance.between(2_000, 12_000);
+    for (let ms = 0; ms < forMs; ms += chance.between(400, 900))
+      this.#later(ms, () => {
+        if (!machine.off) workload.writeSmall();
+      });
+    const kills = chance.chance(0.6);
+    site.time.after(forMs, 'struck in a slow read', () => {
+      if (machine.off) return;
+      workload.start();
+      for (const disk of machine.disks) disk.readMs = 2;
+      if (this.#deps.over()) return;
       if (kills) machine.killAgent();
       else machine.kernel.turnTracingOff();
-      for (const disk of machine.disks) disk.readMs = 2;
     });
   }
 
