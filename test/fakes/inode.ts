@@ -37,7 +37,8 @@ export class Inode {
       offset,
       before,
       sizeBefore,
-      after: after.slice(),
+      // Not slice(): that of a Buffer is a view, of memory that its owner may give away.
+      after: new Uint8Array(after),
       sizeAfter,
     });
     this.#apply(offset, after, sizeAfter);

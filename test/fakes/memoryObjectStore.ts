@@ -153,7 +153,7 @@ export class MemoryObjectStore implements ObjectStore {
   #store(key: string, body: Uint8Array): string {
     this.#version += 1;
     const etag = `"0x${this.#version.toString(16).padStart(16, '0').toUpperCase()}"`;
-    this.#objects.set(key, { body: body.slice(), etag, lastModified: this.#clock.now() });
+    this.#objects.set(key, { body: new Uint8Array(body), etag, lastModified: this.#clock.now() });
     return etag;
   }
 

@@ -120,7 +120,7 @@ export class SimVault {
       head: (key) => call(`head ${key}`, () => objects.head(key)),
       putIfAbsent: async (key, body, options) => {
         // The body is read by the client: what it could not read is never sent.
-        const bytes = body instanceof Uint8Array ? body.slice() : await whole(body);
+        const bytes = body instanceof Uint8Array ? new Uint8Array(body) : await whole(body);
         if (!life.dead) this.watch?.objectTried(key, bytes, host);
         return await call(
           `putIfAbsent ${key}`,
@@ -173,7 +173,7 @@ export class SimVault {
       renew: (key, fence) => call(`renew ${key}`, () => pages.renew(key, fence)),
       release: (key, fence) => call(`release ${key}`, () => pages.release(key, fence)),
       write: (key, bytes, offset, fence) => {
-        const copy = bytes.slice();
+        const copy = new Uint8Array(bytes);
         return call(`write ${key}`, () => pages.write(key, copy, offset, fence));
       },
       clear: (key, range, fence) => call(`clear ${key}`, () => pages.clear(key, range, fence)),
