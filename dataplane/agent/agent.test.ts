@@ -20,7 +20,7 @@ type Answer =
   | { kind: 'redirect'; to: string[] }
   | { kind: 'refuse'; retryAfterMs: number }
   /** A session that goes on for so long. */
-  | { kind: 'serve'; forMs: number; peers?: string[] };
+  | { kind: 'serve'; forMs: number; peers?: string[]; laterPeers?: string[] };
 
 let clock: ManualClock;
 let disk: MemoryDisk;
@@ -57,7 +57,12 @@ async function connect(endpoint: string): Promise<Channel> {
     else if (answer.kind === 'refuse') {
       const { retryAfterMs } = answer;
       await connection.send(FrameType.Refused, { code: 'NotOwner', message: 'no', retryAfterMs });
-    } else await connection.send(FrameType.Welcome, { ...welcome, peers: answer.peers });
+    } else {
+      await connection.send(FrameType.Welcome, { ...welcome, peers: answer.peers });
+      const { laterPeers: peers } = answer;
+      if (peers !== undefined)
+        await connection.send(FrameType.Configure, { ...welcome.configuration, peers });
+    }
   })();
   return a;
 }
@@ -101,7 +106,11 @@ async function start(configured: string[], held = () => false): Promise<void> {
           tracking: { state: 'Continued' },
         }),
         saveCaptured: async () => undefined,
-        serve: async () => {
+        serve: async (session) => {
+          const ignore = () => undefined;
+          void session.listen({
+            ...{ configure: ignore, uploaded: ignore, prepare: ignore, acknowledged: ignore },
+          });
           const answer = answers.get(asked.at(-1)?.endpoint ?? '');
           const forMs = answer?.kind === 'serve' ? answer.forMs : 0;
           await clock.sleep(forMs, stopping.signal).catch(() => undefined);
@@ -213,6 +222,15 @@ describe('an agent that is sent elsewhere', () => {
     await start(['a:1']);
     await until(() => names().includes('b:1'));
     expect(names()).toEqual(['a:1', 'b:1']);
+  });
+
+  test('knows it also of one that reported only after the agent had come', async () => {
+    answers.set('a:1', { kind: 'serve', forMs: 5_000, laterPeers: ['b:1'] });
+    answers.set('b:1', { kind: 'serve', forMs: 1e9 });
+    await start(['a:1']);
+    await until(() => names().includes('a:1'));
+    answers.set('a:1', { kind: 'dead' });
+    await until(() => names().includes('b:1'));
   });
 
   test('while its machine is frozen writes that down only when it is not any more', async () => {

@@ -196,12 +196,17 @@ async function converse(
     const { welcome } = greeting;
     log.info({ endpoint, journaledLsn: String(welcome.journaledLsn) }, 'Connected');
     await options.endpoints.served(endpoint);
-    await options.endpoints.advertised(welcome.peers ?? []);
+    let advertised = options.endpoints.advertised(welcome.peers ?? []);
+    await advertised;
     const startedMs = deps.clock.monotonic();
     const session = new Session({
       connection,
       welcome,
       saveCaptured: (lsn) => replication.saveCaptured(lsn),
+      // One after the other: they write the same file.
+      peersTold: (peers) => {
+        advertised = advertised.then(() => options.endpoints.advertised(peers));
+      },
     });
     const end = await replication.serve(session);
     log.info({ code: end.reason, endpoint }, `Disconnected: ${end.message}`);

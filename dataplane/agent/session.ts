@@ -45,6 +45,7 @@ export class Session implements RecordSink {
   readonly batchBytes: number;
   readonly #connection: Connection;
   readonly #saveCaptured: (lsn: bigint) => Promise<void>;
+  readonly #peersTold: (peers: readonly string[]) => void;
   readonly #answers = new Map<number, Waiter<Uint8Array>>();
   #freeze: { id: number; waiter: Waiter<void> } | undefined;
   #uploadedWaiters: { lsn: bigint; waiter: Waiter<void> }[] = [];
@@ -60,10 +61,13 @@ export class Session implements RecordSink {
     welcome: Welcome;
     /** Remembers the highest LSN given, before it is used. */
     saveCaptured: (lsn: bigint) => Promise<void>;
+    /** Others would take over now than the Welcome said. */
+    peersTold?: (peers: readonly string[]) => void;
   }) {
     this.#connection = options.connection;
     this.welcome = options.welcome;
     this.#saveCaptured = options.saveCaptured;
+    this.#peersTold = options.peersTold ?? (() => undefined);
     this.#credit = options.welcome.creditBytes;
     this.#nextLsn = options.welcome.journaledLsn + 1n;
     // Half the window: one batch is on its way while the credit of the one before comes back.
@@ -187,6 +191,7 @@ export class Session implements RecordSink {
   ): ConstructorParameters<typeof SessionEndedError>[0] | undefined {
     switch (received.type) {
       case FrameType.Configure:
+        if (received.message.peers !== undefined) this.#peersTold(received.message.peers);
         handlers.configure(received.message);
         return undefined;
       case FrameType.Credit:

@@ -118,12 +118,13 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     };
   }
 
-  update(assignment: Assignment): void {
+  /** `peersChanged`: others would take over than when the agent was told last. */
+  update(assignment: Assignment, { peersChanged }: { peersChanged: boolean }): void {
     const before = this.configuration();
     this.#assignment = assignment;
     if (assignment.finalSync === undefined && this.#memory.record.final !== undefined)
       this.#memory.save({ final: undefined }).catch((error: unknown) => this.#noteFailure(error));
-    if (JSON.stringify(before) !== JSON.stringify(this.configuration()))
+    if (peersChanged || JSON.stringify(before) !== JSON.stringify(this.configuration()))
       this.#session?.configurationChanged();
     this.#journal.assignmentChanged();
   }

@@ -47,19 +47,21 @@ export class AssignedMachines {
   async #apply(document: AssignmentsDocument): Promise<void> {
     const assigned = new Set(document.machines.map((assignment) => assignment.machineId));
     this.#redirects = document.redirects;
-    this.#peers = document.peers ?? [];
+    const peers = document.peers ?? [];
+    const peersChanged = JSON.stringify(peers) !== JSON.stringify(this.#peers);
+    this.#peers = peers;
     for (const machine of this.list())
       if (!assigned.has(machine.machineId)) await this.#drop(machine);
     for (const machineId of this.#deps.cache.machines())
       if (!assigned.has(machineId)) await this.#dropLeftover(machineId);
-    for (const assignment of document.machines) await this.#follow(assignment);
+    for (const assignment of document.machines) await this.#follow(assignment, { peersChanged });
     this.#applied = true;
   }
 
-  async #follow(assignment: Assignment): Promise<void> {
+  async #follow(assignment: Assignment, news: { peersChanged: boolean }): Promise<void> {
     const present = this.#machines.get(assignment.machineId);
     if (present !== undefined) {
-      present.update(assignment);
+      present.update(assignment, news);
       return;
     }
     try {

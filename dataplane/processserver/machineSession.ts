@@ -141,10 +141,11 @@ export class MachineSession {
     void this.#options.connection.closeWith(FrameType.Refused, reason);
   }
 
-  /** The assignment changed: the agent is told. */
+  /** The assignment, or who would take over, changed: the agent is told. */
   configurationChanged(): void {
+    const { host } = this.#options;
     this.#waitsTold = this.#waits;
-    this.#say(FrameType.Configure, this.#options.host.configuration());
+    this.#say(FrameType.Configure, { ...host.configuration(), peers: [...host.peers()] });
   }
 
   get #waits(): string {

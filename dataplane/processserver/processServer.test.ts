@@ -551,6 +551,14 @@ describe('assignments', () => {
     expect((await machineStatus())?.resyncRequired).toEqual({ reason: 'DiskResized' });
   });
 
+  test('that name others who would take over are told to an agent that is connected already', async () => {
+    const db1 = agent();
+    expect((await passing(db1.begin())).peers).toEqual([]);
+    await assignAndWait('ps1', [{ machineId }], { peers: ['two.example:9443'] });
+    const { message } = await passing(db1.waitFor(FrameType.Configure));
+    expect(message).toMatchObject({ paused: false, peers: ['two.example:9443'] });
+  });
+
   test('that are older, forged or for another are refused and named; the last good ones stay', async () => {
     await assignAndWait('ps1', [{ machineId }], { generation: 9 });
     for (const [changes, code] of [

@@ -137,6 +137,9 @@ export const configurationSchema = z.object({
 });
 export type Configuration = z.infer<typeof configurationSchema>;
 
+/** Other process servers, one of which takes the machine over when this one is lost. The agent remembers them. */
+const peersSchema = z.array(z.string()).max(32).optional();
+
 export const messageSchemas = {
   [FrameType.Hello]: z.object({
     protocol: z.object({ min: z.number().int(), max: z.number().int() }),
@@ -181,13 +184,12 @@ export const messageSchemas = {
     }),
     /** The first window: no Data frame (payload) may be larger than half of it, or it might wait for ever. At least 160 KiB. */
     creditBytes: bytes,
-    /** Other process servers, one of which takes the machine over when this one is lost. The agent remembers them. */
-    peers: z.array(z.string()).max(32).optional(),
+    peers: peersSchema,
     configuration: configurationSchema,
   }),
   [FrameType.Redirect]: z.object({ endpoints: z.array(z.string()).max(32) }),
   [FrameType.Refused]: z.object({ code: z.string(), message: z.string(), retryAfterMs: bytes }),
-  [FrameType.Configure]: configurationSchema,
+  [FrameType.Configure]: configurationSchema.extend({ peers: peersSchema }),
   /** More bytes of Data payload that the agent may send. */
   [FrameType.Credit]: z.object({ bytes }),
   [FrameType.Uploaded]: z.object({
