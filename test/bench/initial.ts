@@ -2,19 +2,18 @@
  * Initial replication against what the blob service takes: incompressible data from a loop device through agent and process server
  * into the journal, and the same bytes as bare serial Put Blobs of 64 MiB into the same Azurite. Rounds alternate which comes first.
  */
-import { execFileSync } from 'node:child_process';
-import { randomFillSync } from 'node:crypto';
-import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
-import { BlobServiceClient } from '@azure/storage-blob';
 import { systemClock } from '../../platform/node/clock.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import { Site, type SourceDisk } from '../fixtures/site.ts';
 import { requireRoot } from '../integration/capture/machine.ts';
 import { type Azurite, startAzurite } from '../servers/azurite.ts';
-import { type Benchmark, type BenchOptions, median } from './benchmark.ts';
+import { type Benchmark, type BenchOptions, median, settled } from './benchmark.ts';
+import { fillWithNoise } from './content.ts';
+import { cpuSeconds, peakMib } from './processUse.ts';
+import { putBlobs } from './putBlobs.ts';
+import { startReplicating } from './replicating.ts';
 
 const MIB = 1 << 20;
-const PUT_BYTES = 64 * MIB;
 /** Each look costs the server some CPU, which the copy lacks then. */
 const POLL_MS = 100;
 const DEADLINE_MS = 600_000;
@@ -72,8 +71,9 @@ async function runRound(
   const end = cleanup.add(() => site.end());
   try {
     const disk = site.disk('source', options.mib * MIB);
-    fillWithNoise(disk);
-    const bare = () => putBlobs(azurite, { container: `bare-${index}`, disk });
+    fillWithNoise(disk.image, disk.sizeBytes);
+    const { image, sizeBytes } = disk;
+    const bare = () => putBlobs(azurite, { container: `bare-${index}`, image, bytes: sizeBytes });
     const whole = () => copyInitially(site, { ...options, disk });
     if (index % 2 === 0) {
       const azuriteSeconds = await settled(bare);
@@ -86,52 +86,18 @@ async function runRound(
   }
 }
 
-/** What was written before is on the disk, so that it is not waited for by what is measured now. */
-async function settled<T>(measure: () => Promise<T>): Promise<T> {
-  execFileSync('sync');
-  return await measure();
-}
-
-/** Seconds for the disk's bytes in Put Blobs of 64 MiB, one after the other. Reading them is not counted. */
-async function putBlobs(
-  azurite: Azurite,
-  options: { container: string; disk: SourceDisk },
-): Promise<number> {
-  const { disk } = options;
-  const service = BlobServiceClient.fromConnectionString(azurite.connectionString);
-  const container = service.getContainerClient(options.container);
-  await container.create();
-  const file = openSync(disk.image, 'r');
-  const buffer = Buffer.allocUnsafeSlow(PUT_BYTES);
-  let milliseconds = 0;
-  try {
-    for (let offset = 0; offset < disk.sizeBytes; offset += PUT_BYTES) {
-      const length = readSync(file, buffer, 0, PUT_BYTES, offset);
-      const started = performance.now();
-      await container.getBlockBlobClient(`${offset}`).upload(buffer.subarray(0, length), length);
-      milliseconds += performance.now() - started;
-    }
-  } finally {
-    closeSync(file);
-  }
-  return milliseconds / 1000;
-}
-
 /** From the resync's begin in the agent until all of the disk's bytes are in the vault's journal. */
 async function copyInitially(
   site: Site,
   options: { azurite: Azurite; disk: SourceDisk; profileDirectory?: string | undefined },
 ): Promise<Omit<InitialRound, 'first' | 'azuriteSeconds'>> {
   const { azurite, disk, profileDirectory } = options;
-  const nodeOptions =
-    profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`];
-  const server = await site.startServer({ nodeOptions });
-  await site.assign([disk]);
-  const agent = await site.startAgent({ nodeOptions });
   const azuritePid = azurite.pid ?? 0;
   const azuriteBefore = cpuSeconds(azuritePid);
-  const begun = Date.parse(String((await agent.logged('A resync begins')).time));
-  await site.closeEnrolment();
+  const { server, agent, begunMs } = await startReplicating(site, {
+    disks: [disk],
+    profileDirectory,
+  });
   const ended = await untilInJournal(site, disk.sizeBytes);
   const peaks = {
     processServerPeakMib: peakMib(server.pid),
@@ -144,7 +110,7 @@ async function copyInitially(
   };
   await agent.kill('SIGTERM');
   await server.kill('SIGTERM');
-  return { farshoreSeconds: (ended - begun) / 1000, ...peaks };
+  return { farshoreSeconds: (ended - begunMs) / 1000, ...peaks };
 }
 
 /** Incompressible data: it is all there once the segments are as long together. Returns when that was, wall clock. */
@@ -162,31 +128,4 @@ async function untilInJournal(site: Site, bytes: number): Promise<number> {
     else await systemClock.sleep(POLL_MS);
   }
   return Date.now();
-}
-
-function fillWithNoise(disk: SourceDisk): void {
-  const file = openSync(disk.image, 'r+');
-  const buffer = Buffer.allocUnsafeSlow(16 * MIB);
-  try {
-    for (let offset = 0; offset < disk.sizeBytes; offset += buffer.length) {
-      randomFillSync(buffer);
-      writeSync(file, buffer, 0, Math.min(buffer.length, disk.sizeBytes - offset), offset);
-    }
-  } finally {
-    closeSync(file);
-  }
-}
-
-/** The most memory that a process ever had resident. */
-function peakMib(pid: number): number {
-  const kib = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-  return Number(kib ?? Number.NaN) / 1024;
-}
-
-/** User and system time of all of a process's threads. */
-function cpuSeconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // Behind the name, which may hold anything: utime and stime are fields 14 and 15, in ticks of 10 ms.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
 }

@@ -7,11 +7,15 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** Azure's blob service on this machine: Azurite, as a process of its own with its own account and key. */
-export interface Azurite {
+/** How a blob service is reached. */
+export interface BlobService {
   connectionString: string;
   /** http(s)://host:port/account */
   blobEndpoint: string;
+}
+
+/** Azure's blob service on this machine: Azurite, as a process of its own with its own account and key. */
+export interface Azurite extends BlobService {
   accountName: string;
   accountKey: string;
   host: string;
@@ -27,6 +31,9 @@ export interface Azurite {
 
 const START_TIMEOUT_MS = 60_000;
 const ACCOUNT = 'farshore';
+/** Name and key are the same everywhere: https://learn.microsoft.com/azure/storage/common/storage-use-azurite */
+export const EMULATOR_ACCOUNT_NAME = 'devstoreaccount1';
+const EMULATOR_ACCOUNT = `${EMULATOR_ACCOUNT_NAME}:Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==`;
 const PROGRAM = path.resolve(
   import.meta.dirname,
   '../../node_modules/azurite/dist/src/blob/main.js',
@@ -42,6 +49,8 @@ export async function startAzurite(
     host?: string;
     port?: number;
     tls?: { certificatePem: string; privateKeyPem: string; caCertificatePem: string };
+    /** It has the well-known account of emulators too, for clients that know that one alone. */
+    emulatorAccount?: boolean;
   } = {},
 ): Promise<Azurite> {
   const host = options.host ?? '127.0.0.1';
@@ -63,7 +72,9 @@ export async function startAzurite(
     await writeFile(path.join(directory, 'ca.crt'), options.tls.caCertificatePem);
     tlsArguments.push('--cert', cert, '--key', key, '--oauth', 'basic');
   }
-  const server = new Server({ host, port, directory, accountKey, tlsArguments });
+  const accounts = [`${ACCOUNT}:${accountKey}`];
+  if (options.emulatorAccount === true) accounts.push(EMULATOR_ACCOUNT);
+  const server = new Server({ host, port, directory, accounts, tlsArguments });
   try {
     await server.start();
   } catch (error) {
@@ -97,7 +108,8 @@ interface ServerOptions {
   host: string;
   port: number;
   directory: string;
-  accountKey: string;
+  /** Each name:key. */
+  accounts: readonly string[];
   tlsArguments: readonly string[];
 }
 
@@ -114,7 +126,7 @@ class Server {
   }
 
   async start(): Promise<void> {
-    const { host, port, directory, accountKey, tlsArguments } = this.#options;
+    const { host, port, directory, accounts, tlsArguments } = this.#options;
     const output = path.join(directory, 'azurite.out');
     const log = await open(output, 'a');
     const child = spawn(
@@ -128,7 +140,7 @@ class Server {
       {
         env: {
           ...process.env,
-          AZURITE_ACCOUNTS: `${ACCOUNT}:${accountKey}`,
+          AZURITE_ACCOUNTS: accounts.join(';'),
           ...(tlsArguments.length === 0
             ? {}
             : { NODE_EXTRA_CA_CERTS: path.join(directory, 'ca.crt') }),

@@ -3,6 +3,8 @@ import net from 'node:net';
 /** A TCP proxy on a loopback port whose connections can be broken, and kept from coming back. */
 export class CuttableProxy {
   readonly port: number;
+  /** Bytes that went towards the target. */
+  forwarded = 0;
   readonly #server: net.Server;
   readonly #sockets: Set<net.Socket>;
   #open = true;
@@ -22,6 +24,9 @@ export class CuttableProxy {
         return;
       }
       const far = net.connect(target.port, target.host);
+      near.on('data', ({ length }) => {
+        if (proxy !== undefined) proxy.forwarded += length;
+      });
       for (const [one, other] of [
         [near, far],
         [far, near],
