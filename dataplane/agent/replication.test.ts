@@ -33,6 +33,19 @@ test('a resync leaves the processors to the machine’s programs; a barrier, for
   expect(world.givingWay[0]?.resyncing).toBe(true);
 });
 
+test('a barrier that the process server gave up does not keep the machine from the next one', async () => {
+  const { server } = await world.protectedMachine();
+  const made = server.barriers.length;
+  server.letsFreeze = false;
+  const ready = server.readies.length;
+  await server.prepare();
+  await world.passing(() => server.readies.length > ready);
+  server.letsFreeze = true;
+  await server.prepare();
+  await world.passing(() => server.barriers.length > made);
+  expect(server.voided).toContain('NotAsked');
+});
+
 describe('a planned failover', () => {
   test('keeps the machine frozen behind its last barrier, and says so', async () => {
     const { server } = await heldMachine();

@@ -178,6 +178,8 @@ export class Replication {
         for (const disk of this.#capture.disks) disk.dirt.barrierUploaded(barrierLsn);
       },
       prepare: (request) => {
+        // One that comes late, out of a session that has ended, would be waited for in the next.
+        if (this.#session !== session) return;
         this.#barriers.ask(request);
         this.#bell.ring();
       },

@@ -3,6 +3,7 @@
  * brings questions their answers, and hands on what the process server asks for.
  */
 import { FarshoreError } from '../../platform/errors.ts';
+import { BarrierVoidError } from '../capture/barrierErrors.ts';
 import type { RecordSink } from '../capture/sink.ts';
 import type { Connection } from '../wire/connection.ts';
 import type { Received } from '../wire/encoder.ts';
@@ -48,6 +49,8 @@ export class Session implements RecordSink {
   readonly #peersTold: (peers: readonly string[]) => void;
   readonly #answers = new Map<number, Waiter<Uint8Array>>();
   #freeze: { id: number; waiter: Waiter<void> } | undefined;
+  /** The barrier asked for last. */
+  #preparedId: number | undefined;
   #uploadedWaiters: { lsn: bigint; waiter: Waiter<void> }[] = [];
   #creditWaiters: Waiter<void>[] = [];
   #credit: number;
@@ -122,8 +125,9 @@ export class Session implements RecordSink {
     await this.#guard(this.#connection.send(type, message));
   }
 
-  /** Says that we could freeze now; resolves when the process server says so too. */
+  /** Says that we could freeze now; resolves when the process server says so too. Rejects with BarrierVoidError when it asks for another. */
   async ready(id: number): Promise<void> {
+    if (this.#preparedId !== undefined && this.#preparedId !== id) throw notAsked(id);
     const freeze = new Promise<void>((resolve, reject) => {
       this.#freeze = { id, waiter: { resolve, reject } };
     });
@@ -207,6 +211,10 @@ export class Session implements RecordSink {
         handlers.uploaded(received.message);
         return undefined;
       case FrameType.BarrierPrepare:
+        this.#preparedId = received.message.id;
+        // It gave the one before up, and will never answer for it.
+        if (this.#freeze?.id !== received.message.id)
+          this.#freeze?.waiter.reject(notAsked(this.#freeze.id));
         handlers.prepare(received.message);
         return undefined;
       case FrameType.BarrierFreeze:
@@ -299,4 +307,11 @@ export async function greet(
         });
     }
   }
+}
+
+function notAsked(id: number): BarrierVoidError {
+  return new BarrierVoidError(
+    'NotAsked',
+    `The process server gave barrier ${id} up before we were ready, and asks for another one.`,
+  );
 }

@@ -15,7 +15,7 @@ export type BarrierVoidCode =
   | 'WrittenWhileFrozen'
   /** The disk never came to rest, so that its accounts could not be compared. */
   | 'NotQuiet'
-  /** The process server did not answer in time. */
+  /** The process server gave it up before the machine was ready, and asks for another. */
   | 'NotAsked'
   /** A planned failover's last barrier was not uploaded before its deadline. */
   | 'FinalTimedOut'

@@ -28,10 +28,13 @@ export class ScriptedProcessServer {
   readonly statuses: AgentStatus[] = [];
   readonly barriers: bigint[] = [];
   readonly voided: string[] = [];
+  readonly readies: number[] = [];
   /** LSNs of ResyncBegin records. */
   readonly resyncs: bigint[] = [];
   readonly questions: Ask[] = [];
   answers = true;
+  /** Whether it lets a machine freeze that is ready to. */
+  letsFreeze = true;
   readonly memory: ServerMemory;
   readonly #connection: Connection;
   #nextId = 1;
@@ -125,6 +128,8 @@ export class ScriptedProcessServer {
         await this.#connection.send(FrameType.Heartbeat, { timeMs: 1 });
         return;
       case FrameType.BarrierReady:
+        this.readies.push(received.message.id);
+        if (!this.letsFreeze) return;
         await this.#connection.send(FrameType.BarrierFreeze, {
           id: received.message.id,
           timeMs: 1,
