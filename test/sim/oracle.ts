@@ -174,6 +174,11 @@ export class Oracle implements Tap, VaultWatch {
     for (const key of this.#damaged) if (key.startsWith(`${server} `)) this.#damaged.delete(key);
   }
 
+  /** It gave the machine away with all that it had of it: whoever has it next builds on the vault, as anybody who takes over. */
+  knowsNothingOf(server: string, machineId: string): void {
+    this.#damaged.delete(`${server} ${machineId}`);
+  }
+
   #welcomed(machine: Machine, server: string, welcome: { asksForResync: boolean }): void {
     if (!this.#damaged.delete(`${server} ${machine.machineId}`) || welcome.asksForResync) return;
     this.breach('6', `${server} lost what it had of ${machine.name}, and asks for no resync`);

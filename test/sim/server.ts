@@ -145,6 +145,12 @@ export class Server {
           this.#site.oracle.damageFound(this.name, machineId);
         log.error(fields, message);
       },
+      info: (fields, message) => {
+        const { machineId } = fields as { machineId?: string };
+        if (machineId !== undefined && message === 'The machine is not assigned any more')
+          this.#site.oracle.knowsNothingOf(this.name, machineId);
+        log.info(fields, message);
+      },
       child: (fields) => this.#watched(log.child(fields)),
     };
   }
