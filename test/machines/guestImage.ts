@@ -61,10 +61,13 @@ const PROGRAMS = [
   ...['dash', 'base64', 'cat', 'cp', 'date', 'dd', 'head', 'ln', 'ls', 'mkdir', 'mv', 'rm', 'sh'],
   ...['sha256sum', 'sleep', 'stat', 'stty', 'sync', 'tail', 'tr', 'truncate', 'grep', 'cut', 'seq'],
   ...['mount', 'umount', 'fsfreeze', 'fstrim', 'losetup', 'blockdev', 'swapon', 'flock', 'findmnt'],
-  ...['mkfs.ext4', 'e2fsck', 'filefrag', 'dmsetup', 'dmesg'],
+  ...['mkfs.ext4', 'e2fsck', 'filefrag', 'dmsetup', 'mdadm', 'dmesg'],
 ];
 /** In Debian's essential packages or not: what to fetch when this machine has not got it. */
-const PACKAGES: Record<string, string[]> = { dmsetup: ['dmsetup', 'libdevmapper1.02.1'] };
+const PACKAGES: Record<string, string[]> = {
+  dmsetup: ['dmsetup', 'libdevmapper1.02.1'],
+  mdadm: ['mdadm', 'libudev1'],
+};
 const APPLETS = [
   'awk',
   'chmod',

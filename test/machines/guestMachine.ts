@@ -127,6 +127,20 @@ export class GuestMachine {
     }
   }
 
+  /**
+   * Presses the reset button: without being asked the guest begins anew, while its disks stay plugged in and QEMU goes on. Resolves
+   * once the guest's shell answers again; what ran in it has no answer.
+   */
+  async reset(): Promise<void> {
+    this.#commands.clear();
+    const ready = this.#answerOf('ready', { timeoutMs: BOOT_MS, what: 'boot after a reset' });
+    // It was started to end at a reset, as a guest that fails to boot should.
+    await this.monitor('set-action', { reboot: 'reset' });
+    await this.monitor('system_reset');
+    await this.monitor('set-action', { reboot: 'shutdown' });
+    await ready;
+  }
+
   /** Pulls the plug. What the guest had written to its disks stays. */
   async kill(): Promise<void> {
     await this.machine.kill();

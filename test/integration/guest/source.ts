@@ -3,6 +3,8 @@ import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { buildGuestImage, GUEST_SWAP } from '../../machines/guestImage.ts';
 import { type GuestDisk, GuestMachine } from '../../machines/guestMachine.ts';
+import { CREATE_MIRROR, USE_MIRROR } from './mirror.ts';
+import { FREEZES, SWAPPED_OUT } from './swapping.ts';
 import { MACHINE, type WantedDisk, type World } from './world.ts';
 
 /** By name: what the guest calls the disk, and how it is plugged in. The root disk is there besides. */
@@ -11,17 +13,27 @@ const DISKS = {
   stack: { index: 2, device: '/dev/vdc', bus: 'virtio', sizeMiB: 128 },
   fast: { index: 3, device: '/dev/nvme0n1', bus: 'nvme', sizeMiB: 128 },
   spare: { index: 4, device: '/dev/sda', bus: 'scsi', sizeMiB: 48 },
+  left: { index: 6, device: '/dev/vdd', bus: 'virtio', sizeMiB: 40 },
+  right: { index: 7, device: '/dev/vde', bus: 'virtio', sizeMiB: 40 },
 } as const;
 export type DataDisk = keyof typeof DISKS;
 const NAMES = Object.keys(DISKS) as DataDisk[];
+/** Of those that the machine begins with. The mirror's two come later, in the place of the spare. */
+const FIRST: readonly DataDisk[] = ['fat', 'stack', 'fast', 'spare'];
 
 /** Twice the agent's default: under emulation, a program takes half a second to start. */
 export const FREEZE_DEADLINE_SECONDS = 4;
 
-/** Runs before the real one's place in the path: after a freeze it does what the test has put into /run/after-freeze. */
+/**
+ * Runs before the real one's place in the path: after a freeze it does what the test has put into /run/after-freeze. The root is the
+ * last to be frozen and the first to be thawed.
+ */
 const FREEZE_WITH_HOOK = `#!/bin/dash
+note() { if [ "$2" = / ] && [ -f ${FREEZES} ]; then echo "$1 $(${SWAPPED_OUT})" >>${FREEZES}; fi; }
+if [ "$1" = -u ]; then note thaw "$2"; fi
 /usr/sbin/fsfreeze "$@"
 status=$?
+if [ "$1" = -f ] && [ $status = 0 ]; then note frozen "$2"; fi
 if [ "$1" = -f ] && [ $status = 0 ] && [ -f /run/after-freeze ] && [ "$2" = "$(cat /run/after-freeze-of)" ]; then
   mv /run/after-freeze /run/after-freeze.sh
   dash /run/after-freeze.sh >/run/after-freeze.log 2>&1
@@ -41,7 +53,7 @@ mkfs.ext4 -q -F /dev/sda
 
 const MOUNT = `set -e
 export DM_DISABLE_UDEV=1
-mkdir -p /run/mnt/fat /run/mnt/stack /run/mnt/inner /run/mnt/fast /run/mnt/spare /run/with-hook
+mkdir -p /run/mnt/fat /run/mnt/stack /run/mnt/inner /run/mnt/fast /run/mnt/spare
 mount -t vfat /dev/vdb /run/mnt/fat
 [ -e /dev/mapper/stack ] || dmsetup create stack --table "0 $(($(blockdev --getsz /dev/vdc) - 2048)) linear /dev/vdc 2048"
 mount -t ext4 /dev/mapper/stack /run/mnt/stack
@@ -49,16 +61,16 @@ mount -t ext4 /dev/mapper/stack /run/mnt/stack
 mount -t ext4 "$(losetup -f --show /run/mnt/stack/inner.img)" /run/mnt/inner
 mount -t ext4 -o discard /dev/nvme0n1 /run/mnt/fast
 [ -b /dev/sda ] && mount -t ext4 /dev/sda /run/mnt/spare
-cat >/run/with-hook/fsfreeze <<'END'
-${FREEZE_WITH_HOOK}
-END
-chmod +x /run/with-hook/fsfreeze
 sync
 `;
 
-/** Writes everywhere but to the FAT filesystem, slowly enough for an emulated machine. */
-const WORKLOAD = `
+/** Writes to the root filesystem, slowly enough for an emulated machine. */
+const ROOT_WORKLOAD = `
 ( i=0; while :; do i=$((i+1)); echo "$i" >>/var/workload; sync /var/workload; sleep 0.05; done ) &
+`;
+
+/** And to all others but FAT. */
+const WORKLOAD = `
 ( i=0; while :; do i=$((i+1)); echo "$i" >/run/mnt/stack/n; head -c 20000 /dev/urandom >/run/mnt/inner/f$((i%20)); sync /run/mnt/inner/f$((i%20)); sleep 0.1; done ) &
 ( i=0; while :; do i=$((i+1)); head -c 70000 /dev/urandom >/run/mnt/fast/f$((i%30)); rm -f /run/mnt/fast/f$(((i+13)%30)); sync -f /run/mnt/fast; [ $((i%20)) = 0 ] && fstrim /run/mnt/fast; sleep 0.1; done ) &
 `;
@@ -88,7 +100,7 @@ export class Source {
     }
     const source = new Source(world, disks);
     try {
-      await source.boot(NAMES);
+      await source.boot(FIRST);
       await source.guest.run(PREPARE);
       await source.begin();
       return source;
@@ -117,12 +129,31 @@ export class Source {
   async begin(): Promise<void> {
     await this.guest.run(MOUNT);
     await this.guest.run(WORKLOAD);
-    await this.startAgent();
+    await this.#beginAtRoot();
   }
 
-  /** Its log is on the filesystem that it freezes. */
-  async startAgent(): Promise<void> {
-    await this.guest.run(`cd /
+  /** The same, with the mirror made anew besides. */
+  async beginWithMirror(): Promise<void> {
+    await this.guest.run(CREATE_MIRROR);
+    await this.guest.run(USE_MIRROR);
+    await this.begin();
+  }
+
+  /** The same, with the mirror as it is and nothing else. */
+  async beginWithMirrorAlone(): Promise<void> {
+    await this.guest.run(USE_MIRROR);
+    await this.#beginAtRoot();
+  }
+
+  /** The agent's log is on the filesystem that it freezes. */
+  async #beginAtRoot(): Promise<void> {
+    await this.guest.run(`${ROOT_WORKLOAD}
+mkdir -p /run/with-hook
+cat >/run/with-hook/fsfreeze <<'END'
+${FREEZE_WITH_HOOK}
+END
+chmod +x /run/with-hook/fsfreeze
+cd /
 export PATH=/run/with-hook:$PATH
 node /opt/farshore/main.mjs --name ${MACHINE} --process-server 10.0.2.2:${await this.#world.port()} \\
   --passphrase-file /opt/farshore/passphrase --log-level debug --freeze-deadline ${FREEZE_DEADLINE_SECONDS * 1000} >>/var/log/agent.log 2>&1 &
