@@ -215,7 +215,7 @@ class LineSocket {
   }
 }
 
-/** What the guest flushes is not synced here: this machine does not lose its power, and syncing takes longer than all else. */
+/** What the guest flushes is not synced here: it would wait for that, and only a power loss of this host could tell. */
 function diskArguments(disk: GuestDisk): string[] {
   const { id, bus } = disk;
   const drive = `file=${disk.path.replaceAll(',', ',,')},format=raw,if=none,id=${id}-drive,cache=unsafe,discard=unmap`;
