@@ -4,8 +4,10 @@ import { sequenceOfSegmentKey } from '../../vault/layout.ts';
 import { createHash } from './cheapCrypto.ts';
 
 interface Added {
+  key: string;
   header: SegmentHeader;
   digest: string;
+  body: Uint8Array;
 }
 
 interface Tried {
@@ -22,6 +24,8 @@ export class ChainWatch {
   readonly #applied = new Map<string, bigint>();
   /** By writer, epoch and sequence number: the bytes that it tried to put there first. */
   readonly #tried = new Map<string, Tried>();
+  /** Keys of segments that were removed. */
+  readonly #trimmed = new Set<string>();
   /** By salt: whose bytes it sealed. */
   readonly #salts = new Map<string, string>();
 
@@ -31,6 +35,11 @@ export class ChainWatch {
   }) {
     this.#breach = options.breach;
     this.#nowMs = options.nowMs;
+  }
+
+  /** All of the journal, also what was trimmed since. */
+  segments(machineId: string): readonly { key: string; body: Uint8Array }[] {
+    return this.#chains.get(machineId) ?? [];
   }
 
   endLsn(machineId: string): bigint {
@@ -81,9 +90,11 @@ export class ChainWatch {
     const { machineId } = header;
     const chain = this.#chains.get(machineId) ?? [];
     this.#chains.set(machineId, chain);
+    // Of a writer that slept, below the trim mark: nobody counts it.
+    if (this.#trimmed.has(key)) return;
     const problem = problemBehind(chain.at(-1), header, sequenceOfSegmentKey(key));
     if (problem !== undefined) this.#breach('3', `${key}: ${problem}`);
-    chain.push({ header, digest: digestOf(body) });
+    chain.push({ key, header, digest: digestOf(body), body });
     const barriers = this.#barriers.get(machineId) ?? [];
     for (const { lsn, timeMs } of header.barriers) barriers.push({ lsn, timeMs });
     this.#barriers.set(machineId, barriers);
@@ -91,6 +102,7 @@ export class ChainWatch {
 
   /** Only what every reader has passed may go. */
   trimmed(key: string): void {
+    this.#trimmed.add(key);
     const [, machineId = ''] = key.split('/');
     const added = this.#chains
       .get(machineId)

@@ -5,8 +5,10 @@
  */
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import type { FailoverDocument } from '../../vault/documents/failover.ts';
-import { vaultLayout } from '../../vault/layout.ts';
+import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
+import { ManualClock } from '../fakes/manualClock.ts';
 import type { MemoryCompute } from '../fakes/memoryCompute.ts';
+import { MemoryObjectStore } from '../fakes/memoryObjectStore.ts';
 import { ChainWatch } from './chainWatch.ts';
 import { compareImages } from './images.ts';
 import { journalBreaches } from './journalCheck.ts';
@@ -225,13 +227,13 @@ export class Oracle implements Tap, VaultWatch {
   // ------------------------------------------------------------------------------------------------------------ vault
 
   objectTried(key: string, body: Uint8Array, by: string): void {
-    if (!key.startsWith('journal/')) return;
+    if (!isSegment(key)) return;
     const lostAtMs = this.#servers.find(({ name }) => name === by)?.lostAtMs;
     this.#chains.tried(key, body, { by, lostAtMs: lostAtMs ?? Number.NEGATIVE_INFINITY });
   }
 
   objectPut(key: string, body: Uint8Array): void {
-    if (key.startsWith('journal/')) this.#chains.added(key, body);
+    if (isSegment(key)) this.#chains.added(key, body);
     else if (key.endsWith('.damaged')) this.breach('5', `nothing rots there, and ${key} says so`);
     else if (key.startsWith('points/')) this.#pointPut(key, body);
     else if (key.endsWith('/state.json')) this.#stateSaved(body);
@@ -243,7 +245,7 @@ export class Oracle implements Tap, VaultWatch {
 
   objectRemoved(key: string): void {
     if (key.startsWith('points/')) this.#points.removed(key);
-    if (key.startsWith('journal/')) this.#chains.trimmed(key);
+    if (isSegment(key)) this.#chains.trimmed(key);
   }
 
   snapshotRemoved(key: string, snapshot: string): void {
@@ -347,14 +349,13 @@ export class Oracle implements Tap, VaultWatch {
   }
 
   /** When everything has settled: the journal as a whole, and every promise that was made. */
-  async settle(parts: {
-    vault: SimVault;
-    dataKeys: ReadonlyMap<string, Uint8Array>;
-  }): Promise<void> {
+  async settle(parts: { dataKeys: ReadonlyMap<string, Uint8Array> }): Promise<void> {
     for (const [machineId, machine] of this.#machines) {
       const dataKey = parts.dataKeys.get(machineId) ?? new Uint8Array();
+      const objects = new MemoryObjectStore({ clock: new ManualClock() });
+      for (const { key, body } of this.#chains.segments(machineId)) await objects.put(key, body);
       const found = await journalBreaches(
-        { objects: parts.vault.objects, codec: inlineCodec },
+        { objects, codec: inlineCodec },
         {
           machine,
           dataKey,
@@ -387,4 +388,8 @@ export class Oracle implements Tap, VaultWatch {
     if (this.#chains.newestEpoch(machineId) > writerEpoch) return false;
     return (this.#servers.find(({ name }) => name === server)?.lostAtMs ?? 0) < atMs;
   }
+}
+
+function isSegment(key: string): boolean {
+  return sequenceOfSegmentKey(key) !== undefined;
 }

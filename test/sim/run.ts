@@ -149,7 +149,7 @@ class Run {
     if (isOver()) return;
     await this.#bringUp(failovers);
     if (isOver()) return;
-    await this.#oracle.settle({ vault: this.#site.vault, dataKeys: operator.dataKeys });
+    await this.#oracle.settle({ dataKeys: operator.dataKeys });
   }
 
   #populate(scenario: ReturnType<typeof scenarioOf>, operator: Operator) {
