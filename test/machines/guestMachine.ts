@@ -137,8 +137,9 @@ export class GuestMachine {
     // It was started to end at a reset, as a guest that fails to boot should.
     await this.monitor('set-action', { reboot: 'reset' });
     await this.monitor('system_reset');
-    await this.monitor('set-action', { reboot: 'shutdown' });
     await ready;
+    // Not before: the BIOS resets once more by itself, to have its own code as it was.
+    await this.monitor('set-action', { reboot: 'shutdown' });
   }
 
   /** Pulls the plug. What the guest had written to its disks stays. */
