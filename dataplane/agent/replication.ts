@@ -13,7 +13,6 @@ import type {
 } from '../../platform/ports.ts';
 import { TrackingLostError } from '../capture/accounting.ts';
 import type { BarrierLimits } from '../capture/barrier.ts';
-import { runPass } from '../capture/pass.ts';
 import type { Tracking } from '../capture/tracking.ts';
 import {
   type Configuration,
@@ -30,6 +29,7 @@ import type { IdentityStore } from './identity.ts';
 import { LeafRepair } from './leafRepair.ts';
 import { type CaptureDeps, type Loss, MachineCapture } from './machineCapture.ts';
 import { AgentMemory } from './memory.ts';
+import { PassWork } from './passWork.ts';
 import type { QuietLog } from './quietLog.ts';
 import { ResyncWork } from './resyncWork.ts';
 import { ScrubWork } from './scrubWork.ts';
@@ -41,8 +41,6 @@ import { pumpTracking } from './trackingPump.ts';
 const RETRY_MS = 5_000;
 const IDLE_MS = 250;
 /** A pass begins when so much is dirty, or so long after the last. */
-const PASS_BYTES = 16 << 20;
-const PASS_MS = 15_000;
 const AGENT_VERSION = '0.1.0';
 
 export interface ReplicationDeps extends Omit<CaptureDeps, 'log'> {
@@ -74,12 +72,12 @@ export class Replication {
   readonly #barriers: BarrierWork;
   readonly #scrub: ScrubWork;
   readonly #repair: LeafRepair;
+  readonly #passes: PassWork;
   readonly #report: StatusReport;
   readonly #stopping = new AbortController();
   #pumping: Promise<void> | undefined;
   #session: Session | undefined;
   #reconfigured = false;
-  #passAtMs = 0;
   #retryAtMs = 0;
 
   constructor(deps: ReplicationDeps) {
@@ -118,6 +116,7 @@ export class Replication {
     this.#held = held;
     this.#scrub = scrub;
     this.#repair = new LeafRepair({ clock, log });
+    this.#passes = new PassWork({ clock, machine: deps.machine, capture });
     this.#barriers = new BarrierWork({ ...deps, log, memory, held, errors });
     this.#report = new StatusReport({ clock, capture, memory, resync, held, errors });
   }
@@ -181,6 +180,7 @@ export class Replication {
         // One that comes late, out of a session that has ended, would be waited for in the next.
         if (this.#session !== session) return;
         this.#barriers.ask(request);
+        this.#passes.hurry();
         this.#bell.ring();
       },
       acknowledged: ({ lsn }) => this.#barriers.acknowledged(lsn),
@@ -314,7 +314,7 @@ export class Replication {
   async #workOn(tracking: Tracking, session: Session): Promise<void> {
     this.#repair.mark(tracking.disks, this.#memory.configuration);
     if (this.#barriers.isAskedFor) await this.#runBarrier(tracking, session);
-    else if (this.#passIsDue(tracking)) await this.#runPass(session);
+    else if (this.#passes.isDue(tracking)) await this.#passes.run(session);
     else await this.#idle(tracking, session);
   }
 
@@ -389,21 +389,8 @@ export class Replication {
     else await this.#scrub.step(tracking, session, this.#bell.signal);
   }
 
-  #passIsDue(tracking: Tracking): boolean {
-    const { dirtyBytes } = tracking;
-    if (dirtyBytes === 0) return false;
-    return dirtyBytes >= PASS_BYTES || this.#deps.clock.monotonic() - this.#passAtMs >= PASS_MS;
-  }
-
-  async #runPass(session: Session): Promise<void> {
-    const { clock } = this.#deps;
-    await runPass(this.#capture.disks, { sink: session, clock });
-    this.#passAtMs = clock.monotonic();
-    this.#capture.clearReadErrors();
-  }
-
   async #runBarrier(tracking: Tracking, session: Session): Promise<void> {
-    if (await this.#barriers.run(tracking, session)) this.#passAtMs = this.#deps.clock.monotonic();
+    if (await this.#barriers.run(tracking, session)) this.#passes.barrierMade();
   }
 }
 

@@ -28,12 +28,12 @@ export const tempo: readonly Change[] = [
   },
   // Passes between barriers, and within them.
   {
-    file: 'dataplane/agent/replication.ts',
+    file: 'dataplane/agent/passWork.ts',
     find: 'const PASS_MS = 15_000;',
     replace: 'const PASS_MS = 4_000;',
   },
   {
-    file: 'dataplane/agent/replication.ts',
+    file: 'dataplane/agent/passWork.ts',
     find: 'const PASS_BYTES = 16 << 20;',
     replace: 'const PASS_BYTES = 512 << 10;',
   },
