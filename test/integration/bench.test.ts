@@ -61,8 +61,11 @@ test('the benchmark of ingest has two machines in a store that forgets', async (
 test('the benchmark of resync sends the changed leaves and little else', async () => {
   const { figures } = await measured(resync, { mib: 128, rounds: 1 });
   const of = (label: string) => figures.find((figure) => figure.label === label)?.value;
-  expect(of('sent as records')).toBe(of('changed leaves'));
-  expect(of('sent in all, hashes counted')).toBeGreaterThan(of('changed leaves') ?? 0);
+  const [changed = 0, records = 0] = [of('changed leaves'), of('sent as records')];
+  expect(records).toBeGreaterThanOrEqual(changed);
+  // A record's header beside each leaf.
+  expect(records).toBeLessThan(changed * 1.01);
+  expect(of('sent in all, hashes counted')).toBeGreaterThan(records);
 });
 
 test('the benchmark of impact runs both loads with and without an agent', async () => {

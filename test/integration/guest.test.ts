@@ -7,9 +7,8 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { GUEST_SWAP } from '../machines/guestImage.ts';
 import { bootMachine } from '../machines/qemu.ts';
-import { AWAIT_MIRRORED, checkFilesystem, compareData, readMember } from './guest/mirror.ts';
+import { checkFilesystem, compareData, readMember } from './guest/mirror.ts';
 import { FREEZE_DEADLINE_SECONDS, Source } from './guest/source.ts';
-import { HungryProcess } from './guest/swapping.ts';
 import { World } from './guest/world.ts';
 
 const MIB = 1 << 20;
@@ -48,13 +47,8 @@ function zero(file: string, offset: number, length: number): void {
 }
 
 /** Freezes the machine for good, compares what was recovered with the disks themselves, and lets it go. */
-async function compareFrozenMachine(
-  failover: string,
-  names: readonly string[],
-  meanwhile: () => Promise<void> = async () => undefined,
-) {
+async function compareFrozenMachine(failover: string, names: readonly string[]) {
   const lsn = await world.askForFinal(failover, { timeoutMs: 60_000 });
-  await meanwhile();
   const line = await source.guest.run('tail -n 1 /var/workload');
   await source.guest.monitor('stop');
   const frozen = new Map(names.map((name) => [name, canonicalCopy(name)]));
@@ -234,22 +228,6 @@ test('a reset from outside costs a comparison, not a copy, too', async () => {
   await source.beginWithMirrorAlone();
   await comparedAfterReboot({ since });
 }, 180_000);
-
-test('a process that is swapped out while all is frozen spoils no barrier, and nobody waits past the deadline', async () => {
-  const hungry = await HungryProcess.start(source.guest);
-  const before = await world.moreBarriers(1);
-  await hungry.startNotes();
-  await source.startProbe();
-  const { barriers } = await world.moreBarriers(3, { timeoutMs: 120_000 });
-  expect(await source.stopProbe()).toBeLessThan(FREEZE_DEADLINE_SECONDS);
-  const pages = await hungry.stopNotes();
-  // There were more good barriers than freezes in which nothing was swapped out.
-  const still = pages.filter((count) => count === 0).length;
-  expect(barriers.count - before.barriers.count, pages.join(' ')).toBeGreaterThan(still);
-  await source.guest.run(AWAIT_MIRRORED);
-  const meanwhile = async () => await hungry.swapsOn();
-  await compareFrozenMachine('third', ['root', 'left', 'right'], meanwhile);
-}, 240_000);
 
 async function comparedAfterReboot(resync: { since: number }): Promise<void> {
   const { lastResync } = await world.statusWhen(

@@ -33,10 +33,6 @@ set +e
 ( i=0; while :; do i=$((i+1)); head -c 30000 /dev/urandom >${MOUNT_POINT}/f$((i%20)); sync ${MOUNT_POINT}/f$((i%20)); sleep 0.1; done ) &
 `;
 
-/** After a crash the kernel copies what may differ from one to the other. */
-export const AWAIT_MIRRORED =
-  'until [ "$(cat /sys/block/md0/md/sync_action)" = idle ]; do sleep 0.2; done';
-
 const SECTOR = 512;
 const SUPERBLOCK = 4096;
 const MAGIC = 0xa92b4efc;

@@ -4,7 +4,6 @@ import path from 'node:path';
 import { buildGuestImage, GUEST_SWAP } from '../../machines/guestImage.ts';
 import { type GuestDisk, GuestMachine } from '../../machines/guestMachine.ts';
 import { CREATE_MIRROR, USE_MIRROR } from './mirror.ts';
-import { FREEZES, SWAPPED_OUT } from './swapping.ts';
 import { MACHINE, type WantedDisk, type World } from './world.ts';
 
 /** By name: what the guest calls the disk, and how it is plugged in. The root disk is there besides. */
@@ -29,11 +28,8 @@ export const FREEZE_DEADLINE_SECONDS = 4;
  * last to be frozen and the first to be thawed.
  */
 const FREEZE_WITH_HOOK = `#!/bin/dash
-note() { if [ "$2" = / ] && [ -f ${FREEZES} ]; then echo "$1 $(${SWAPPED_OUT})" >>${FREEZES}; fi; }
-if [ "$1" = -u ]; then note thaw "$2"; fi
 /usr/sbin/fsfreeze "$@"
 status=$?
-if [ "$1" = -f ] && [ $status = 0 ]; then note frozen "$2"; fi
 if [ "$1" = -f ] && [ $status = 0 ] && [ -f /run/after-freeze ] && [ "$2" = "$(cat /run/after-freeze-of)" ]; then
   mv /run/after-freeze /run/after-freeze.sh
   dash /run/after-freeze.sh >/run/after-freeze.log 2>&1
