@@ -47,12 +47,13 @@ export class Wires {
     const outer = `${this.label}v${number}`;
     const address = `${this.#prefix}.${FIRST_MEMBER + number}`;
     ip(['netns', 'add', namespace]);
-    // Its wire goes with it.
     this.#undo.add(
       `remove network namespace ${namespace}`,
       () => void ip(['netns', 'delete', namespace]),
     );
     ip(['link', 'add', outer, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace]);
+    // A namespace may live on without a name, for a connection that is being closed, and its wire with it.
+    this.#undo.add(`remove wire ${outer}`, () => void ip(['link', 'delete', outer]));
     ip(['link', 'set', outer, 'master', this.#bridge]);
     ip(['link', 'set', outer, 'up']);
     ip(['-n', namespace, 'link', 'set', 'lo', 'up']);
