@@ -42,7 +42,7 @@ process.exitCode = total.failed === 0 ? 0 : 1;
 
 /**
  * The tests start our processes hundreds of times and kill most of them, which then leave nothing compiled. So each is compiled once
- * here, for all of them: what they take of the processor to start is halved. That they end with a usage error does not matter.
+ * here, for all of them: to start, they take a third to a half less of the processor then. That they end with a usage error does not matter.
  */
 function compileOnce(): void {
   process.env.NODE_COMPILE_CACHE = path.join(scratch, 'compiled');
