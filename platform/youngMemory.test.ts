@@ -25,8 +25,16 @@ async function wholeCollections(note: (bytes: number) => void): Promise<number> 
   return whole;
 }
 
+/** Of three tries: this process collects for reasons of its own, too. */
+async function fewestCollections(note: (bytes: number) => void): Promise<number> {
+  let fewest = Number.POSITIVE_INFINITY;
+  for (let tries = 0; tries < 3; tries += 1)
+    fewest = Math.min(fewest, await wholeCollections(note));
+  return fewest;
+}
+
 test('buffers that die young cost no collection of the whole heap', async () => {
-  const untold = await wholeCollections(() => undefined);
+  const untold = await fewestCollections(() => undefined);
   expect(untold).toBeGreaterThan(2);
-  expect(await wholeCollections(madeShortLived)).toBeLessThan(untold / 2);
+  expect(await fewestCollections(madeShortLived)).toBeLessThan(untold / 2);
 });
