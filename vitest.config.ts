@@ -28,6 +28,7 @@ export default defineConfig({
           exclude: ['**/node_modules/**', 'test/integration/**', 'test/e2e/**'],
           // Some try every call of a run, one after the other; two cores may have other files at work beside.
           testTimeout: 60_000,
+          retry: slow.retry,
         },
       },
       {
