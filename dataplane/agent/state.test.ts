@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
+import { savedState as state } from '../../test/fixtures/savedState.ts';
 import { standsHostileBytes } from '../../test/fuzz/hostile.ts';
 import { expectSame } from '../../test/fuzz/target.ts';
 import { agentFiles, agentState } from '../../test/fuzz/targets/agent.ts';
@@ -13,29 +14,6 @@ import {
   type SavedState,
   savedStateSchema,
 } from './state.ts';
-
-const state: SavedState = {
-  machineId: 'ab'.repeat(16),
-  bootId: 'boot',
-  cacheId: 'cache',
-  acknowledgedBarrierLsn: 2n ** 60n,
-  resync: { reason: 'Manual', startedMs: 5, beginLsn: 7n, bytesSent: 9, cursors: [[0, 100]] },
-  scrub: { startedMs: 6, disk: 3, leaf: 32, leavesCompared: 16, leavesPassedOver: 16 },
-  disks: [
-    {
-      index: 3,
-      device: '/dev/sda',
-      identity: { devT: 8 << 20, diskSequence: 12n, sizeBytes: 1 << 30 },
-      account: { traced: 99, low: -5 },
-      mark: 11n,
-      zeroed: [{ offset: 4096, length: 65536 }],
-      raidRecords: [{ offset: 0, length: 1 << 20 }],
-      dirty: new Uint8Array([1, 2, 3]),
-      sent: new Uint8Array([]),
-      sentBefore: new Uint8Array([4]),
-    },
-  ],
-};
 
 test('what is saved is what is loaded', () => {
   const copy = decodeState(encodeState(state));

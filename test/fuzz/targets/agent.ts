@@ -6,6 +6,7 @@ import { FarshoreError } from '../../../platform/errors.ts';
 import { ManualClock } from '../../fakes/manualClock.ts';
 import { MemoryDisk } from '../../fakes/memoryDisk.ts';
 import { silentLogger } from '../../fakes/silentLogger.ts';
+import { savedState } from '../../fixtures/savedState.ts';
 import { expectOwn, expectSame, type FuzzTarget } from '../target.ts';
 
 async function diskWith(name: string, bytes: Uint8Array): Promise<MemoryDisk> {
@@ -20,27 +21,7 @@ async function diskWith(name: string, bytes: Uint8Array): Promise<MemoryDisk> {
 export const agentState: FuzzTarget = {
   name: 'agent-state',
   samples: () => [
-    encodeState({
-      machineId: 'ab'.repeat(16),
-      bootId: 'boot',
-      cacheId: 'cache',
-      acknowledgedBarrierLsn: 2n ** 60n,
-      resync: { reason: 'Manual', startedMs: 5, beginLsn: 7n, bytesSent: 9, cursors: [[0, 100]] },
-      scrub: { startedMs: 6, disk: 3, leaf: 32, leavesCompared: 16, leavesPassedOver: 16 },
-      disks: [
-        {
-          index: 3,
-          device: '/dev/sda',
-          identity: { devT: 8 << 20, diskSequence: 12n, sizeBytes: 1 << 30 },
-          account: { traced: 99, low: -5 },
-          mark: 11n,
-          zeroed: [{ offset: 4096, length: 65536 }],
-          dirty: new Uint8Array([1, 2, 3]),
-          sent: new Uint8Array([]),
-          sentBefore: new Uint8Array([4]),
-        },
-      ],
-    }),
+    encodeState(savedState),
     encodeState({ machineId: 'ab'.repeat(16), bootId: 'b', acknowledgedBarrierLsn: 0n, disks: [] }),
   ],
   run: async (bytes) => {
