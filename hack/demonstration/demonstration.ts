@@ -1,4 +1,5 @@
 /** The chain, from the outside: see hack/demo. main.ts runs it. */
+
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import net from 'node:net';
@@ -10,6 +11,7 @@ import { ensureKubernetes } from '../kubernetes.ts';
 import { type Cloud, startCloud } from './cloud.ts';
 import { startAgent, startApplier, startOperator, startProcessServer } from './farshore.ts';
 import { checkImages, checkWorkload } from './images.ts';
+import { interruption } from './interruption.ts';
 import {
   applyFailover,
   applyMachine,
@@ -36,15 +38,7 @@ const MINUTE = 60_000;
 const started = performance.now();
 const options = parseOptions(process.argv.slice(2));
 const undo = new Undo();
-const interrupted = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-  process.on(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
-process.on('uncaughtException', (error) => {
-  interrupted.abort(error);
-  say(`unexpected: ${error.stack}`);
-});
-// Whoever listened may go away (a closed terminal, `| head`): what was started must be undone all the same.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+const interrupted = interruption(say);
 
 const report = emptyReport();
 let published = false;

@@ -1,7 +1,9 @@
 /** The run itself, from the outside: see docs/ENDURANCE.md. main.ts runs it. */
+
 import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { interruption } from '../../hack/demonstration/interruption.ts';
 import { publish } from '../../hack/demonstration/report.ts';
 import { Undo } from '../../hack/demonstration/undo.ts';
 import { ensureKubernetes } from '../../hack/kubernetes.ts';
@@ -20,15 +22,7 @@ const MACHINES = [
 const started = performance.now();
 const options = parseOptions(process.argv.slice(2));
 const undo = new Undo();
-const interrupted = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-  process.on(signal, () => interrupted.abort(new Error(`ended by ${signal}`)));
-process.on('uncaughtException', (error) => {
-  interrupted.abort(error);
-  say(`unexpected: ${error.stack}`);
-});
-// Whoever listened may go away (a closed terminal, `| head`): what was started must be undone all the same.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+const interrupted = interruption(say);
 
 const report = emptyReport(options);
 const folder = mkdtempSync(path.join(os.tmpdir(), 'farshore-endurance-'));
