@@ -1,66 +1,133 @@
-import { expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import type { Clock } from '../../platform/ports.ts';
+import { FakeDisk } from '../../test/fakes/sourceMachine.ts';
+import { CapturedDisk } from '../capture/disk.ts';
 import type { RecordSink } from '../capture/sink.ts';
+import { decodeRecord, LEAF_SIZE, RecordKind } from '../journal/record.ts';
 import { PassWork } from './passWork.ts';
 
 const MIB = 1 << 20;
-const sink = {} as RecordSink;
+const SIZE = 20 * MIB;
 
-/** Passes during which happens what one says, at times that one sets. */
-function passes(during: (time: { atMs: number }) => void = () => {}) {
-  const yielding: boolean[] = [];
-  const time = { atMs: 0 };
-  const clock: Clock = {
-    now: () => time.atMs,
-    monotonic: () => time.atMs,
-    sleep: async () => {},
-  };
-  const work: PassWork = new PassWork({
+let atMs: number;
+let yielding: boolean[];
+let sent: { leaf: number; blockMask: number }[];
+let device: FakeDisk;
+let disk: CapturedDisk;
+let work: PassWork;
+
+const sink: RecordSink = {
+  nextLsn: 1n,
+  batchBytes: MIB,
+  send: async ({ records }) => {
+    for (let offset = 0; offset < records.length; ) {
+      const { record, next } = decodeRecord(records, offset);
+      offset = next;
+      if (record.kind === RecordKind.Data) sent.push(record);
+    }
+  },
+  ask: async () => {
+    throw new Error('no resync here');
+  },
+};
+
+beforeEach(async () => {
+  atMs = 0;
+  yielding = [];
+  sent = [];
+  const clock: Clock = { now: () => atMs, monotonic: () => atMs, sleep: async () => {} };
+  device = new FakeDisk({ sizeBytes: SIZE });
+  device.bytes.fill(7);
+  disk = new CapturedDisk({ index: 0, device, identity: await device.identity() });
+  work = new PassWork({
     clock,
     machine: { giveWay: (on) => yielding.push(on) },
-    capture: {
-      get disks() {
-        during(time);
-        return [];
-      },
-      clearReadErrors: () => {},
-    },
+    capture: { disks: [disk], clearReadErrors: () => {} },
   });
-  return { work, yielding, time };
+});
+
+function write(range: { offset: number; length: number }): void {
+  disk.dirt.dirty.addBytes(range);
+}
+
+/** While it reads, something happens once. */
+async function pass(meanwhile: () => void = () => {}): Promise<void> {
+  let happened = false;
+  device.beforeRead = () => {
+    if (!happened) meanwhile();
+    happened = true;
+  };
+  await work.run(sink);
 }
 
 test('a pass comes when much is dirty, or a little for long', () => {
-  const { work, time } = passes();
   expect(work.isDue({ dirtyBytes: 15 * MIB })).toBe(false);
   expect(work.isDue({ dirtyBytes: 16 * MIB })).toBe(true);
-  time.atMs = 15_000;
+  atMs = 15_000;
   expect(work.isDue({ dirtyBytes: 4096 })).toBe(true);
   expect(work.isDue({ dirtyBytes: 0 })).toBe(false);
 });
 
 test('disks that are written all the time are read a quarter of it at most', async () => {
-  const { work, time } = passes((passing) => {
-    passing.atMs += 2_000;
+  write({ offset: 0, length: SIZE });
+  await pass(() => {
+    atMs += 2_000;
   });
-  await work.run(sink);
-  time.atMs = 7_999;
+  atMs = 7_999;
   expect(work.isDue({ dirtyBytes: 64 * MIB })).toBe(false);
-  time.atMs = 8_000;
+  atMs = 8_000;
   expect(work.isDue({ dirtyBytes: 64 * MIB })).toBe(true);
 });
 
 test('however long a pass took, the next one does not wait longer than on a quiet disk', async () => {
-  const { work, time } = passes((passing) => {
-    passing.atMs += 600_000;
+  write({ offset: 0, length: SIZE });
+  await pass(() => {
+    atMs += 600_000;
   });
-  await work.run(sink);
-  time.atMs += 15_000;
+  atMs += 15_000;
   expect(work.isDue({ dirtyBytes: 64 * MIB })).toBe(true);
 });
 
+test('what was sent and written again waits for the barrier, which sends it', async () => {
+  write({ offset: 0, length: LEAF_SIZE });
+  await pass();
+  write({ offset: 0, length: 4096 });
+  write({ offset: 2 * LEAF_SIZE, length: 4096 });
+  await pass();
+  expect(sent.map(({ leaf, blockMask }) => [leaf, blockMask])).toEqual([
+    [0, 0xffff],
+    [2, 1],
+  ]);
+  expect(disk.dirt.dirty.mask(0)).toBe(1);
+});
+
+test('of what went with a barrier, the next passes send again what is written again', async () => {
+  write({ offset: 0, length: LEAF_SIZE });
+  await pass();
+  disk.dirt.barrierSent(5n);
+  write({ offset: 0, length: 4096 });
+  await pass();
+  expect(sent.map(({ leaf, blockMask }) => [leaf, blockMask])).toEqual([
+    [0, 0xffff],
+    [0, 1],
+  ]);
+});
+
+test('a machine that writes the same blocks over and over is left alone for as long as a quiet one', async () => {
+  write({ offset: 0, length: SIZE });
+  await pass();
+  write({ offset: 0, length: SIZE });
+  await pass();
+  expect(sent).toHaveLength(SIZE / LEAF_SIZE);
+  atMs += 14_999;
+  expect(work.isDue({ dirtyBytes: SIZE })).toBe(false);
+  atMs += 1;
+  expect(work.isDue({ dirtyBytes: SIZE })).toBe(true);
+});
+
 test('a pass leaves the processors to the machine’s programs, until somebody waits for it', async () => {
-  const { work, yielding } = passes(() => work.hurry());
-  await work.run(sink);
+  write({ offset: 0, length: LEAF_SIZE });
+  await pass(() => work.hurry());
   expect(yielding).toEqual([true, false]);
   work.hurry();
   expect(yielding).toEqual([true, false]);

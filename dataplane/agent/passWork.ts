@@ -1,4 +1,9 @@
-/** Passes between barriers: when one is due, and how it shares the machine with its programs. */
+/**
+ * Passes between barriers: when one is due, and how it shares the machine with its programs.
+ *
+ * They spread what a barrier will need over the time before it. A block that was sent and then written again waits for the barrier:
+ * a machine that writes the same blocks over and over has them read and sent once for it, not all the time.
+ */
 import type { Clock, SourceMachine } from '../../platform/ports.ts';
 import { runPass } from '../capture/pass.ts';
 import type { RecordSink } from '../capture/sink.ts';
@@ -42,13 +47,16 @@ export class PassWork {
     const begunMs = clock.monotonic();
     machine.giveWay(true);
     this.#running = true;
+    let foundLittle = false;
     try {
-      await runPass(capture.disks, { sink, clock });
+      const { bytesSent } = await runPass(capture.disks, { sink, clock, unsentOnly: true });
+      foundLittle = bytesSent < PASS_BYTES;
     } finally {
       this.hurry();
     }
     this.#endedMs = clock.monotonic();
-    this.#restMs = Math.min(REST_MAX_MS, REST_FACTOR * (this.#endedMs - begunMs));
+    const restMs = REST_FACTOR * (this.#endedMs - begunMs);
+    this.#restMs = foundLittle ? REST_MAX_MS : Math.min(REST_MAX_MS, restMs);
     capture.clearReadErrors();
   }
 

@@ -30,6 +30,10 @@ import { isHarmless, type Round, type Tracking } from './tracking.ts';
 /** Less than this is left for the freeze without another pass. */
 const LITTLE_BYTES = 4 << 20;
 const PASSES_MAX = 12;
+/** Of the deadline, what reading may take while frozen: where passes are in vain once, and where they go on to be. */
+const SHORT_READ = 0.25;
+const READ_MAX = 0.6;
+const IN_VAIN_MAX = 2;
 /** Set aside for the frozen read at least; only what is used of it takes memory. */
 const FROZEN_BYTES_MIN = 64 << 20;
 const SYNCS_MAX = 4;
@@ -144,17 +148,21 @@ class BarrierRun {
   async #shrink(plan: FreezePlan): Promise<void> {
     const { tracking, clock, sink, limits, freezer } = this.#deps;
     let before = Number.POSITIVE_INFINITY;
+    let inVain = 0;
     for (let pass = 0; pass < PASSES_MAX; pass += 1) {
       await freezer.sync(plan);
       await tracking.absorb();
       const left = tracking.dirtyBytes;
       if (left <= LITTLE_BYTES) return;
-      if (this.#readMs() <= limits.deadlineMs / 4 && left > before * 0.7) return;
+      if (left > before * 0.7) inVain += 1;
+      // More passes would cost the machine as much again, and bring as little.
+      const patience = inVain < IN_VAIN_MAX ? SHORT_READ : READ_MAX;
+      if (inVain > 0 && this.#readMs() <= limits.deadlineMs * patience) return;
       before = left;
       await runPass(tracking.disks, { sink, clock });
     }
     const readMs = Math.round(this.#readMs());
-    if (readMs > limits.deadlineMs * 0.6)
+    if (readMs > limits.deadlineMs * READ_MAX)
       throw voided(
         'BehindTheLink',
         `What is still dirty after ${PASSES_MAX} passes (${this.#frozenBytes() >> 20} MiB) would take ${readMs} ms to read while frozen: the machine writes faster than the link carries. The barrier is tried again later.`,

@@ -43,6 +43,14 @@ export class Dirt {
     );
   }
 
+  /** Dirty blocks that were not sent since the mark, by leaf: what is written over and over may be so again before the next barrier. */
+  *unsentLeaves(): Generator<[leaf: number, mask: number]> {
+    for (const [leaf, mask] of this.dirty.leaves()) {
+      const unsent = mask & ~this.#sent.mask(leaf);
+      if (unsent !== 0) yield [leaf, unsent];
+    }
+  }
+
   /** Off the dirty set, before it is read: what is written from here on makes it dirty again. */
   take(leaf: number, mask: number): void {
     this.dirty.remove(leaf, mask);

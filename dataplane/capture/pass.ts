@@ -23,6 +23,8 @@ export interface Run {
 export interface PassDeps {
   sink: RecordSink;
   clock: Clock;
+  /** Leaves out what was sent since the mark and written again. */
+  unsentOnly?: boolean;
 }
 
 /** Sends what is dirty on these disks now. Resolves with the bytes sent. Rejects when the session ends or a disk can't be read. */
@@ -44,11 +46,11 @@ export async function runPass(
 async function passOverDisk(
   disk: CapturedDisk,
   sender: BatchSender,
-  { clock }: PassDeps,
+  { clock, unsentOnly = false }: PassDeps,
 ): Promise<void> {
   const throttle = disk.throttle(clock);
   const buffers = [bufferFor(disk), bufferFor(disk)];
-  const runs = dirtyRuns(disk);
+  const runs = runsOf(unsentOnly ? disk.dirt.unsentLeaves() : disk.dirt.dirty.leaves());
   let turn = 0;
   const begin = (): Reading | undefined => {
     const next = runs.next();
@@ -113,10 +115,14 @@ class Reading {
   }
 }
 
-/** Neighbouring dirty leaves, up to 1 MiB together. */
-export function* dirtyRuns(disk: CapturedDisk): Generator<Run> {
+export function dirtyRuns(disk: CapturedDisk): Generator<Run> {
+  return runsOf(disk.dirt.dirty.leaves());
+}
+
+/** Neighbouring leaves, up to 1 MiB together. */
+function* runsOf(leaves: Iterable<[leaf: number, mask: number]>): Generator<Run> {
   let run: Run | undefined;
-  for (const [leaf, mask] of disk.dirt.dirty.leaves()) {
+  for (const [leaf, mask] of leaves) {
     if (
       run !== undefined &&
       leaf === run.firstLeaf + run.masks.length &&
