@@ -3,7 +3,7 @@ import { errorMessage } from '../../platform/errors.ts';
 import type { Clock, FilesystemFreezer, HookRunner, Logger } from '../../platform/ports.ts';
 import { type BarrierLimits, barrierLimits, runBarrier } from '../capture/barrier.ts';
 import { BarrierVoidError } from '../capture/barrierErrors.ts';
-import { ReadRate } from '../capture/frozenRead.ts';
+import { ReadRate } from '../capture/readRate.ts';
 import type { Tracking } from '../capture/tracking.ts';
 import { FrameType, type Message } from '../wire/messages.ts';
 import type { ErrorList } from './errorList.ts';

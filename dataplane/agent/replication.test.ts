@@ -240,7 +240,10 @@ describe('leaves that the vault lost', () => {
   test('are sent once more when they are asked for still, and no more when they are not', async () => {
     const { server, whole } = await settled();
     await server.configure({ ...plain, repair });
-    await world.passing(() => whole.length === 2, 1_000);
+    await world.passing(() => whole.length === 1);
+    await world.clock.advance(600_000);
+    await server.prepare();
+    await world.passing(() => whole.length === 2);
     await server.configure(plain);
     await world.clock.advance(1_200_000);
     expect(whole).toEqual([5, 5]);

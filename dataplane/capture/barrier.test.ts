@@ -6,8 +6,8 @@ import { decodeRecord, LEAF_SIZE, RecordKind } from '../journal/record.ts';
 import { type BarrierRequest, runBarrier } from './barrier.ts';
 import { leafHash } from './batch.ts';
 import { CapturedDisk } from './disk.ts';
-import { ReadRate } from './frozenRead.ts';
 import { runPass } from './pass.ts';
+import { ReadRate } from './readRate.ts';
 import type { RecordSink } from './sink.ts';
 import { Tracking } from './tracking.ts';
 
@@ -37,7 +37,7 @@ class CopySink implements RecordSink {
         else this.copy.set(record.blocks.subarray(from, from + 4096), at);
         if (!zero) from += 4096;
       }
-      this.hashes.set(record.leaf, record.leafHash.slice());
+      this.hashes.set(record.leaf, new Uint8Array(record.leafHash));
     }
     this.nextLsn += BigInt(batch.count);
   }
@@ -252,12 +252,12 @@ describe('a barrier', () => {
 
   test('is void when more was written than can be kept in memory: thaws, loses nothing, and the next one is right', async () => {
     frozenBytesMax = 4 * LEAF_SIZE;
-    for (const leaf of [0, 1, 2, 20, 40]) device.write(leaf * LEAF_SIZE + 4096, 8192, leaf + 1);
+    for (const leaf of [0, 1, 2, 20, 40]) device.write(leaf * LEAF_SIZE, LEAF_SIZE, leaf + 1);
     await expect(barrier()).rejects.toMatchObject({ code: 'BehindTheLink' });
     expect(freezer.calls.slice(-2)).toEqual(['freeze', 'thaw']);
     expect(freezer.frozen).toBe(false);
     expect(sink.nextLsn).toBe(1n);
-    expect(tracking.dirtyBytes).toBe(5 * 8192);
+    expect(tracking.dirtyBytes).toBe(5 * LEAF_SIZE);
     frozenBytesMax = 5 * LEAF_SIZE;
     await barrier();
     expectCopyToBe(device.bytes);

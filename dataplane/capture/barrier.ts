@@ -22,8 +22,9 @@ import type {
 } from '../../platform/ports.ts';
 import { TrackingLostError } from './accounting.ts';
 import { type BarrierVoidCode, BarrierVoidError } from './barrierErrors.ts';
-import { FROZEN_BYTES_MAX, FrozenRead, type ReadRate } from './frozenRead.ts';
+import { FROZEN_BYTES_MAX, FrozenRead, probeReading } from './frozenRead.ts';
 import { runPass } from './pass.ts';
+import type { ReadRate } from './readRate.ts';
 import type { RecordSink } from './sink.ts';
 import { isHarmless, type Round, type Tracking } from './tracking.ts';
 
@@ -146,7 +147,7 @@ class BarrierRun {
 
   /** Passes, each after a sync (which makes dirt), until the rest can be read while frozen. */
   async #shrink(plan: FreezePlan): Promise<void> {
-    const { tracking, clock, sink, limits, freezer } = this.#deps;
+    const { tracking, clock, sink, limits, freezer, readRate } = this.#deps;
     let before = Number.POSITIVE_INFINITY;
     let inVain = 0;
     for (let pass = 0; pass < PASSES_MAX; pass += 1) {
@@ -154,7 +155,10 @@ class BarrierRun {
       await tracking.absorb();
       const left = tracking.dirtyBytes;
       if (left <= LITTLE_BYTES) return;
-      if (left > before * 0.7) inVain += 1;
+      if (left > before * 0.7) {
+        inVain += 1;
+        await readRate.measure(() => probeReading(tracking.disks));
+      }
       // More passes would cost the machine as much again, and bring as little.
       const patience = inVain < IN_VAIN_MAX ? SHORT_READ : READ_MAX;
       if (inVain > 0 && this.#readMs() <= limits.deadlineMs * patience) return;

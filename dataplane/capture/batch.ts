@@ -75,8 +75,8 @@ export class BatchSender {
   }
 
   /**
-   * Adds the blocks of `mask` of a leaf; `leaf` is the whole of it as it was read, and is copied. The blocks count as sent once
-   * their batch is; when that fails they are dirty again and this, or a later call, rejects.
+   * Adds the blocks of `mask` of a leaf. `bytes` is the whole of it as it was read; given its `hash`, the blocks of the mask are enough.
+   * It is copied. The blocks count as sent once their batch is; when that fails they are dirty again and this, or a later call, rejects.
    */
   async add(
     disk: CapturedDisk,
@@ -92,7 +92,7 @@ export class BatchSender {
     disk.dirt.carry(leaf, mask);
     // Blocks past the disk's end are zero: a leaf that is sent whole is always whole.
     const blockMask = mask === disk.dirt.dirty.wholeMask(leaf) ? WHOLE : mask;
-    const allZero = record.hash === ZERO_LEAF_HASH || isZero(bytes);
+    const allZero = record.hash === undefined ? isZero(bytes) : record.hash === ZERO_LEAF_HASH;
     const zero = allZero ? blockMask : zeroMask(bytes, blockMask);
     const hashOfLeaf = allZero ? ZERO_LEAF_HASH : (record.hash ?? leafHash(bytes));
     if (this.#records.length === 0)

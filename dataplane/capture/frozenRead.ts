@@ -1,16 +1,24 @@
 /**
- * What a barrier reads while everything is frozen, into memory that was set aside before: nothing is allocated, hashed or sent then.
+ * What a barrier reads while everything is frozen, into memory that was set aside before: nothing is allocated or sent then.
+ *
+ * Leaves are kept whole and hashed after the thaw, while there is room for that. Where single blocks all over the disks are dirty there
+ * is not: then leaves are hashed as they are read, which takes about as long as reading them, and only their dirty blocks are kept.
  */
-import type { Clock } from '../../platform/ports.ts';
-import { LEAF_SIZE } from '../journal/record.ts';
+import { BLOCK_SIZE, BLOCKS_PER_LEAF, LEAF_SIZE, popcount16 } from '../journal/record.ts';
 import { BarrierVoidError } from './barrierErrors.ts';
-import { BatchSender, isZero } from './batch.ts';
+import { BatchSender, isZero, leafHash, ZERO_LEAF_HASH } from './batch.ts';
 import type { CapturedDisk } from './disk.ts';
 import { dirtyRuns, RUN_LEAVES, type Run } from './pass.ts';
 import type { RecordSink } from './sink.ts';
 
 export const FROZEN_BYTES_MAX = 256 << 20;
 const PARALLEL_READS = 4;
+const PROBE_BYTES = 16 << 20;
+
+interface Work {
+  disk: CapturedDisk;
+  run: Run;
+}
 
 interface ReadLeaf {
   disk: CapturedDisk;
@@ -18,25 +26,32 @@ interface ReadLeaf {
   mask: number;
   /** A part of the memory set aside; undefined: the leaf is zero, as most of what was discarded is. */
   bytes: Uint8Array | undefined;
+  /** Of the leaf; then `bytes` are the blocks of the mask alone, one after the other. */
+  hash?: Uint8Array;
 }
+
+/** Of the memory set aside, what whole leaves may fill; the rest is for what is written meanwhile. */
+const WHOLE_LEAVES_SHARE = 0.75;
+/** Leaves with more dirty blocks are kept whole: their hash would cost more than it saves. */
+const PACKED_BLOCKS_MAX = 12;
 
 export class FrozenRead {
   readonly #memory: Uint8Array;
   readonly #scratch: Uint8Array[];
   #filled = 0;
+  #packs = false;
   /** By disk index and leaf: a leaf that is read again replaces what was read before. */
   readonly #leaves = new Map<string, ReadLeaf>();
 
   /** Set aside before the freeze. */
   constructor(disks: readonly CapturedDisk[], options: { bytes?: number } = {}) {
-    const allocate = (size: number) => disks[0]?.device.alignedBuffer(size) ?? new Uint8Array(0);
-    this.#memory = allocate(options.bytes ?? FROZEN_BYTES_MAX);
-    this.#scratch = Array.from({ length: PARALLEL_READS }, () => allocate(RUN_LEAVES * LEAF_SIZE));
+    this.#memory = allocate(disks, options.bytes ?? FROZEN_BYTES_MAX);
+    this.#scratch = scratchFor(disks);
   }
 
   /** Reads all that is dirty and takes it off the dirty sets. Throws BarrierVoidError when it does not fit. */
   async take(disks: readonly CapturedDisk[]): Promise<{ bytes: number }> {
-    const work: { disk: CapturedDisk; run: Run }[] = [];
+    const work: Work[] = [];
     let leaves = 0;
     for (const disk of disks)
       for (const run of dirtyRuns(disk)) {
@@ -45,13 +60,8 @@ export class FrozenRead {
         for (const [index, mask] of run.masks.entries())
           this.#expect(disk, run.firstLeaf + index, mask);
       }
-    const readers = this.#scratch.map(async (scratch) => {
-      for (let next = work.pop(); next !== undefined; next = work.pop())
-        await this.#read(next.disk, next.run, scratch);
-    });
-    const results = await Promise.allSettled(readers);
-    const failed = results.find((result) => result.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
+    this.#packs ||= this.#filled + leaves * LEAF_SIZE > this.#memory.length * WHOLE_LEAVES_SHARE;
+    await readAll(work, this.#scratch, (next, bytes) => this.#keepAll(next, bytes));
     return { bytes: leaves * LEAF_SIZE };
   }
 
@@ -65,9 +75,13 @@ export class FrozenRead {
   async send(sink: RecordSink): Promise<void> {
     const sender = new BatchSender(sink);
     try {
-      for (const [key, { disk, leaf, mask, bytes }] of this.#leaves) {
+      const unpacked = new Uint8Array(LEAF_SIZE);
+      for (const [key, { disk, leaf, mask, bytes, hash }] of this.#leaves) {
         this.#leaves.delete(key);
-        await sender.add(disk, { leaf, mask, bytes: bytes ?? zeroLeaf });
+        if (bytes === undefined)
+          await sender.add(disk, { leaf, mask, bytes: zeroLeaf, hash: ZERO_LEAF_HASH });
+        else if (hash === undefined) await sender.add(disk, { leaf, mask, bytes });
+        else await sender.add(disk, { leaf, mask, bytes: unpack(bytes, mask, unpacked), hash });
       }
       await sender.flush();
     } catch (error) {
@@ -86,49 +100,109 @@ export class FrozenRead {
     else before.mask |= mask;
   }
 
-  async #read(disk: CapturedDisk, run: Run, scratch: Uint8Array): Promise<void> {
-    const bytes = scratch.subarray(0, run.masks.length * LEAF_SIZE);
-    await disk.readLeaves(bytes, run.firstLeaf);
+  #keepAll({ disk, run }: Work, bytes: Uint8Array): void {
     for (let index = 0; index < run.masks.length; index += 1) {
       const entry = this.#leaves.get(`${disk.index}:${run.firstLeaf + index}`);
-      const content = bytes.subarray(index * LEAF_SIZE, (index + 1) * LEAF_SIZE);
-      if (entry === undefined || (entry.bytes === undefined && isZero(content))) continue;
-      entry.bytes ??= this.#reserve();
-      entry.bytes.set(content);
+      if (entry !== undefined)
+        this.#keep(entry, bytes.subarray(index * LEAF_SIZE, (index + 1) * LEAF_SIZE));
     }
   }
 
-  #reserve(): Uint8Array {
-    if (this.#filled + LEAF_SIZE > this.#memory.length)
+  #keep(entry: ReadLeaf, content: Uint8Array): void {
+    if (entry.bytes === undefined && isZero(content)) return;
+    if (this.#packs && isPacked(entry.mask)) {
+      // Read again, it may have more blocks than there was room for.
+      entry.bytes = this.#reserve(popcount16(entry.mask) * BLOCK_SIZE);
+      entry.hash = leafHash(content);
+      pack(content, entry.mask, entry.bytes);
+      return;
+    }
+    if (entry.bytes?.length !== LEAF_SIZE) entry.bytes = this.#reserve(LEAF_SIZE);
+    delete entry.hash;
+    entry.bytes.set(content);
+  }
+
+  #reserve(bytes: number): Uint8Array {
+    if (this.#filled + bytes > this.#memory.length)
       throw new BarrierVoidError(
         'BehindTheLink',
         `More than ${this.#memory.length >> 20} MiB were written since the last pass: too much to read while frozen. The barrier is tried again once the link has caught up.`,
       );
-    this.#filled += LEAF_SIZE;
-    return this.#memory.subarray(this.#filled - LEAF_SIZE, this.#filled);
+    this.#filled += bytes;
+    return this.#memory.subarray(this.#filled - bytes, this.#filled);
   }
+}
+
+/** Reads some of what is dirty as `take` would, to see how long that takes, and takes nothing. */
+export async function probeReading(disks: readonly CapturedDisk[]): Promise<{ bytes: number }> {
+  const work: Work[] = [];
+  let bytes = 0;
+  for (const disk of disks)
+    for (const run of dirtyRuns(disk)) {
+      if (bytes >= PROBE_BYTES) break;
+      work.push({ disk, run });
+      bytes += run.masks.length * LEAF_SIZE;
+    }
+  await readAll(work, scratchFor(disks), (next, content) => {
+    for (let at = 0; at < content.length; at += LEAF_SIZE)
+      if (isPacked(next.run.masks[at / LEAF_SIZE] ?? 0))
+        leafHash(content.subarray(at, at + LEAF_SIZE));
+  });
+  return { bytes };
+}
+
+async function readAll(
+  work: Work[],
+  scratch: readonly Uint8Array[],
+  each: (work: Work, bytes: Uint8Array) => void,
+): Promise<void> {
+  const readers = scratch.map(async (buffer) => {
+    for (let next = work.pop(); next !== undefined; next = work.pop()) {
+      const bytes = buffer.subarray(0, next.run.masks.length * LEAF_SIZE);
+      await next.disk.readLeaves(bytes, next.run.firstLeaf);
+      each(next, bytes);
+    }
+  });
+  const results = await Promise.allSettled(readers);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+}
+
+function allocate(disks: readonly CapturedDisk[], size: number): Uint8Array {
+  return disks[0]?.device.alignedBuffer(size) ?? new Uint8Array(0);
+}
+
+function scratchFor(disks: readonly CapturedDisk[]): Uint8Array[] {
+  return Array.from({ length: PARALLEL_READS }, () => allocate(disks, RUN_LEAVES * LEAF_SIZE));
+}
+
+function isPacked(mask: number): boolean {
+  return popcount16(mask) <= PACKED_BLOCKS_MAX;
+}
+
+/** The blocks of the mask, one after the other. */
+function pack(leaf: Uint8Array, mask: number, into: Uint8Array): void {
+  let at = 0;
+  for (const start of blocksOf(mask)) {
+    into.set(leaf.subarray(start, start + BLOCK_SIZE), at);
+    at += BLOCK_SIZE;
+  }
+}
+
+/** Where they belong in a leaf; all else in it is zero, as what lies past a disk's end must be. */
+function unpack(blocks: Uint8Array, mask: number, leaf: Uint8Array): Uint8Array {
+  leaf.fill(0);
+  let at = 0;
+  for (const start of blocksOf(mask)) {
+    leaf.set(blocks.subarray(at, at + BLOCK_SIZE), start);
+    at += BLOCK_SIZE;
+  }
+  return leaf;
+}
+
+function* blocksOf(mask: number): Generator<number> {
+  for (let block = 0; block < BLOCKS_PER_LEAF; block += 1)
+    if ((mask & (1 << block)) !== 0) yield block * BLOCK_SIZE;
 }
 
 const zeroLeaf = new Uint8Array(LEAF_SIZE);
-
-/** How long reading this much while frozen would take, by how it went of late. */
-export class ReadRate {
-  readonly #clock: Clock;
-  #bytesPerMs = 100 * 1024;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  async measure(read: () => Promise<{ bytes: number }>): Promise<void> {
-    const started = this.#clock.monotonic();
-    const { bytes } = await read();
-    const took = this.#clock.monotonic() - started;
-    if (bytes >= 1 << 20 && took > 0)
-      this.#bytesPerMs = this.#bytesPerMs * 0.5 + (bytes / took) * 0.5;
-  }
-
-  estimateMs(bytes: number): number {
-    return bytes / this.#bytesPerMs;
-  }
-}

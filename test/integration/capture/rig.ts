@@ -6,7 +6,7 @@ import {
   runBarrier,
 } from '../../../dataplane/capture/barrier.ts';
 import { CapturedDisk } from '../../../dataplane/capture/disk.ts';
-import { ReadRate } from '../../../dataplane/capture/frozenRead.ts';
+import { ReadRate } from '../../../dataplane/capture/readRate.ts';
 import { Resync } from '../../../dataplane/capture/resync.ts';
 import { RECHECK_MS, Scrub, type ScrubProgress } from '../../../dataplane/capture/scrub.ts';
 import { Tracking } from '../../../dataplane/capture/tracking.ts';
