@@ -40,7 +40,6 @@ import { pumpTracking } from './trackingPump.ts';
 
 const RETRY_MS = 5_000;
 const IDLE_MS = 250;
-/** A pass begins when so much is dirty, or so long after the last. */
 const AGENT_VERSION = '0.1.0';
 
 export interface ReplicationDeps extends Omit<CaptureDeps, 'log'> {
