@@ -1,8 +1,7 @@
-import type { BlobLeaseClient, ContainerClient, PageBlobClient } from '@azure/storage-blob';
+import type { ContainerClient, PageBlobClient } from '@azure/storage-blob';
 import type { PageBlobInfo, PageBlobStore, PageFence, PageRange } from '../ports.ts';
 import {
   checkMetadata,
-  isStoreError,
   PAGE_BLOB_MAX,
   PAGE_SIZE,
   PAGE_WRITE_MAX,
@@ -11,10 +10,8 @@ import {
 import { answerInvalid, withBody } from './blobBodies.ts';
 import type { BlobCall, BlobCalls, BlobTry } from './blobCalls.ts';
 import { blobFailure, isMissing, undefinedIfMissing } from './blobErrors.ts';
+import { fenceConditions, overtaken, releaseFence, renewFence, takeFence } from './pageFences.ts';
 import { checkPageRange, pageRanges, readPages } from './pageReads.ts';
-
-/** Each lost race for a lease means that another writer fences too; the higher sequence number wins in the end. */
-const FENCE_TRIES = 5;
 
 /** PageBlobStore over the page blobs of a container, under `prefix` (empty, or ending in a slash). */
 export class AzurePageBlobStore implements PageBlobStore {
@@ -82,47 +79,19 @@ export class AzurePageBlobStore implements PageBlobStore {
     });
   }
 
-  /**
-   * A sequence number that is higher already is another writer's: FenceLost, and that writer keeps its lease. Equal is ours, of a
-   * try before.
-   */
   async fence(
     key: string,
     options: { sequenceNumber: number; leaseSeconds: number },
   ): Promise<PageFence> {
-    const { sequenceNumber } = options;
-    const fence = { leaseId: uuidOf(this.#calls.random.bytes(16)), sequenceNumber };
-    for (let tries = 1; tries <= FENCE_TRIES; tries += 1) {
-      const present = await this.info(key);
-      if (present === undefined)
-        throw new StoreError('StoreObjectMissing', `Fencing ${key} failed: it does not exist.`);
-      if (present.sequenceNumber > sequenceNumber)
-        throw overtaken(key, present.sequenceNumber, sequenceNumber);
-      if (!(await this.#takeLease(key, fence, options.leaseSeconds))) continue;
-      const reached = await this.#raiseSequenceNumber(key, fence);
-      if (reached === sequenceNumber) return fence;
-      if (reached !== undefined) {
-        await this.release(key, fence);
-        throw overtaken(key, reached, sequenceNumber);
-      }
-    }
-    throw new StoreError('FenceLost', `${key} was leased by another writer each time we tried.`);
+    return await takeFence(this.#named(key), { ...options, look: () => this.info(key) });
   }
 
   async renew(key: string, fence: PageFence): Promise<void> {
-    await this.#call({ operation: 'Renewing the lease of', object: key }, async ({ signal }) => {
-      await this.#lease(key, fence.leaseId).renewLease({ abortSignal: signal });
-    });
+    await renewFence(this.#named(key), fence);
   }
 
   async release(key: string, fence: PageFence): Promise<void> {
-    await this.#call({ operation: 'Releasing', object: key }, async ({ signal }) => {
-      await this.#lease(key, fence.leaseId).releaseLease({ abortSignal: signal });
-    }).catch((error: unknown) => {
-      // It is another's lease now, or none's, or the blob is gone: not ours in each case.
-      if (!isStoreError(error, 'FenceLost') && !isStoreError(error, 'StoreObjectMissing'))
-        throw error;
-    });
+    await releaseFence(this.#named(key), fence);
   }
 
   async write(key: string, bytes: Uint8Array, offset: number, fence: PageFence): Promise<void> {
@@ -138,7 +107,7 @@ export class AzurePageBlobStore implements PageBlobStore {
         this.#blob(key).uploadPages(body, offset, size, {
           abortSignal: context.signal,
           onProgress: context.progress,
-          conditions: conditionsOf(fence),
+          conditions: fenceConditions(fence),
         }),
       );
     });
@@ -150,7 +119,7 @@ export class AzurePageBlobStore implements PageBlobStore {
     await this.#call(call, async ({ signal }) => {
       await this.#blob(key).clearPages(range.offset, range.length, {
         abortSignal: signal,
-        conditions: conditionsOf(fence),
+        conditions: fenceConditions(fence),
       });
     });
   }
@@ -292,7 +261,7 @@ export class AzurePageBlobStore implements PageBlobStore {
         if (isMissing(error)) return;
         if (blobFailure(error).code !== 'LeaseIdMissing') throw error;
         // Whoever removes a replica has decided so; a lease left by a dead applier must not stand in the way.
-        await this.#lease(key).breakLease(0, { abortSignal: signal });
+        await blob.getBlobLeaseClient().breakLease(0, { abortSignal: signal });
         await blob.delete(removal).catch(undefinedIfMissing);
       }
     });
@@ -302,39 +271,6 @@ export class AzurePageBlobStore implements PageBlobStore {
     const url = new URL(this.#blob(key).url);
     url.search = '';
     return url.toString();
-  }
-
-  /** False when another writer was faster between the two. */
-  async #takeLease(key: string, fence: PageFence, seconds: number): Promise<boolean> {
-    return await this.#call({ operation: 'Leasing', object: key }, async ({ signal }) => {
-      await this.#lease(key)
-        .breakLease(0, { abortSignal: signal })
-        .catch((error: unknown) => {
-          if (blobFailure(error).code !== 'LeaseNotPresentWithLeaseOperation') throw error;
-        });
-      try {
-        await this.#lease(key, fence.leaseId).acquireLease(seconds, { abortSignal: signal });
-        return true;
-      } catch (error) {
-        if (blobFailure(error).code === 'LeaseAlreadyPresent') return false;
-        throw error;
-      }
-    });
-  }
-
-  /** The number that the blob has then; undefined when another writer took the lease meanwhile, perhaps one with a lower number. */
-  async #raiseSequenceNumber(key: string, fence: PageFence): Promise<number | undefined> {
-    return await this.#call({ operation: 'Fencing', object: key }, async ({ signal }) => {
-      // `max`: a repeated request changes nothing, and a higher number of another writer stays.
-      const response = await this.#blob(key).updateSequenceNumber('max', fence.sequenceNumber, {
-        abortSignal: signal,
-        conditions: { leaseId: fence.leaseId },
-      });
-      return response.blobSequenceNumber ?? fence.sequenceNumber;
-    }).catch((error: unknown) => {
-      if (isStoreError(error, 'FenceLost')) return undefined;
-      throw error;
-    });
   }
 
   /** The snapshot of a try of ours whose answer was lost. Nobody else makes one: we hold the lease. */
@@ -354,24 +290,13 @@ export class AzurePageBlobStore implements PageBlobStore {
     return snapshot === undefined ? client : client.withSnapshot(snapshot);
   }
 
-  #lease(key: string, leaseId?: string): BlobLeaseClient {
-    return this.#blob(key).getBlobLeaseClient(leaseId);
+  #named(key: string) {
+    return { client: this.#blob(key), calls: this.#calls, object: key };
   }
 
   async #call<T>(call: BlobCall, attempt: (context: BlobTry) => Promise<T>): Promise<T> {
     return await this.#calls.run(call, attempt);
   }
-}
-
-function conditionsOf(fence: PageFence) {
-  return { leaseId: fence.leaseId, ifSequenceNumberEqualTo: fence.sequenceNumber };
-}
-
-function overtaken(key: string, theirs: number, ours: number): StoreError {
-  return new StoreError(
-    'FenceLost',
-    `${key} is fenced at sequence number ${theirs}, ours is ${ours}: another writer took over. This writer stops.`,
-  );
 }
 
 function checkSize(key: string, size: number): void {
@@ -395,11 +320,4 @@ function sameMetadata(left: Record<string, string>, right: Record<string, string
   return (
     names.length === Object.keys(right).length && names.every((name) => left[name] === right[name])
   );
-}
-
-function uuidOf(bytes: Uint8Array): string {
-  const hex = Buffer.from(bytes).toString('hex');
-  const version = `4${hex.slice(13, 16)}`;
-  const variant = `8${hex.slice(17, 20)}`;
-  return [hex.slice(0, 8), hex.slice(8, 12), version, variant, hex.slice(20)].join('-');
 }
