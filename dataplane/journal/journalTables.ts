@@ -93,9 +93,9 @@ export class JournalTables {
       if (sizeBytes === 0 || table?.sizeBytes === sizeBytes) continue;
       if (table !== undefined) await table.resize(sizeBytes);
       else {
-        const path = tablePath(this.#machineId, index);
-        const options = { disk: this.#disk, path, sizeBytes, fresh: true, pages: this.#pages };
-        this.#tables.set(index, await LeafTable.open(options));
+        const table = { machineId: this.#machineId, index, sizeBytes, fresh: true };
+        const deps = { disk: this.#disk, hashPages: this.#pages };
+        this.#tables.set(index, await openTable(deps, table));
       }
     }
     for (const [index, table] of this.#tables)
@@ -121,4 +121,15 @@ export class JournalTables {
   async close(): Promise<void> {
     for (const table of this.#tables.values()) await table.close().catch(() => {});
   }
+}
+
+/** The table of one disk of a machine; a `fresh` one begins with zeros. */
+export async function openTable(
+  deps: { disk: Disk; hashPages: HashPages },
+  table: { machineId: string; index: number; sizeBytes: number; fresh: boolean },
+): Promise<LeafTable> {
+  const { machineId, index, sizeBytes, fresh } = table;
+  const path = tablePath(machineId, index);
+  const { disk, hashPages: pages } = deps;
+  return await LeafTable.open({ disk, path, sizeBytes, fresh, pages });
 }

@@ -11,7 +11,7 @@ const ofCrashes: readonly Mutant[] = [
   },
   {
     name: 'believe-names-that-are-not-synced',
-    file: 'dataplane/journal/openJournal.ts',
+    file: 'dataplane/journal/cachedJournal.ts',
     find: '  await deps.disk.syncDirectory(machineDirectory(machineId));\n',
     replace: '',
     breaks: '1',

@@ -66,7 +66,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'forget-the-sealed-segment-at-a-restart',
-    file: 'dataplane/journal/openJournal.ts',
+    file: 'dataplane/journal/cachedJournal.ts',
     find: '      if (fits) {\n        waiting = sealed;\n        continue;\n      }',
     replace: '',
     breaks: '2',
