@@ -1,4 +1,4 @@
-/** One machine that this process server is assigned: its journal, its agent's session, its barriers, and what is told of it. */
+/** One machine that this process server is assigned: its journal, its agent's sessions, its barriers, and what is told of it. */
 import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger } from '../../platform/ports.ts';
 import type { Assignment } from '../../vault/documents/assignments.ts';
@@ -7,14 +7,7 @@ import type { BoxKey } from '../../vault/keys.ts';
 import type { Fenced, JournalCache, MachineJournal } from '../journal/machineJournal.ts';
 import type { Barrier } from '../journal/record.ts';
 import type { Connection } from '../wire/connection.ts';
-import {
-  type Configuration,
-  FrameType,
-  type Message,
-  PROTOCOL_VERSION,
-  PROTOCOL_VERSION_MIN,
-  RefusalCode,
-} from '../wire/messages.ts';
+import { type Configuration, RefusalCode } from '../wire/messages.ts';
 import { type AgentView, emptyAgentView } from './agentView.ts';
 import { AssignedJournal, type JournalOwner } from './assignedJournal.ts';
 import type { BarrierBook } from './barrierConversation.ts';
@@ -22,30 +15,18 @@ import { noBarriers } from './barrierSchedule.ts';
 import type { CreditPool } from './creditPool.ts';
 import { ErrorBook } from './errorBook.ts';
 import { FinalBarrier } from './finalBarrier.ts';
-import { heartbeatsUntil } from './heartbeats.ts';
 import { MachineMemory } from './machineRecord.ts';
+import type { AgentStatus } from './machineSession.ts';
 import {
-  type AgentStatus,
-  MachineSession,
-  type SessionEnd,
-  type SessionHost,
-  superseded,
-} from './machineSession.ts';
+  type Hello,
+  MachineSessions,
+  SESSION_ERRORS,
+  type SessionOwner,
+} from './machineSessions.ts';
 import { machineStatus } from './machineStatus.ts';
-import { fencedRefusal, isProtocolError, type Refusal, refusal } from './refusals.ts';
+import { fencedRefusal, refusal } from './refusals.ts';
 import { resyncDemanded } from './resyncDemand.ts';
 import { ResyncWatch, type WaitingResyncs } from './resyncWindow.ts';
-
-export type Hello = Message<typeof FrameType.Hello>;
-
-/** Errors of sessions, shown until the next barrier is taken. */
-const SESSION_ERRORS: readonly string[] = [
-  RefusalCode.ProtocolBroken,
-  RefusalCode.DataInvalid,
-  RefusalCode.JournalFailed,
-  RefusalCode.CertificateOfAnotherMachine,
-  RefusalCode.VersionUnsupported,
-];
 
 export interface AssignedMachineDeps {
   cache: JournalCache;
@@ -61,7 +42,7 @@ export interface AssignedMachineDeps {
   observeFreeze?: ((milliseconds: number) => void) | undefined;
 }
 
-export class AssignedMachine implements SessionHost, JournalOwner {
+export class AssignedMachine implements SessionOwner, JournalOwner {
   readonly book: BarrierBook = newBook();
   readonly #deps: AssignedMachineDeps;
   readonly #errors: ErrorBook;
@@ -69,11 +50,8 @@ export class AssignedMachine implements SessionHost, JournalOwner {
   #assignment: Assignment;
   readonly #memory: MachineMemory;
   readonly #final: FinalBarrier;
-  #session: MachineSession | undefined;
+  readonly #sessions: MachineSessions;
   #agent: AgentView = emptyAgentView;
-  #newestConnection = 0;
-  #receivedBytes = 0;
-  #closed = false;
   readonly #window = new ResyncWatch();
 
   private constructor(deps: AssignedMachineDeps, assignment: Assignment, memory: MachineMemory) {
@@ -89,6 +67,9 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     this.#agent = { ...emptyAgentView, lastSeenMs: memory.record.lastSeenMs };
     this.#errors = new ErrorBook(deps);
     this.#journal = new AssignedJournal({ ...this.#deps, errors: this.#errors }, this);
+    const { cacheId } = deps.cache;
+    const parts = { errors: this.#errors, journal: this.#journal, cacheId };
+    this.#sessions = new MachineSessions({ ...this.#deps, ...parts }, this);
   }
 
   /** Begins to open the machine's journal. Throws when what is remembered of it can't be read. */
@@ -106,14 +87,13 @@ export class AssignedMachine implements SessionHost, JournalOwner {
   }
 
   get connected(): boolean {
-    return this.#session !== undefined;
+    return this.#sessions.connected;
   }
 
   /** Bytes of Data from agents since this process began, and what waits for upload. */
   get traffic(): { receivedBytes: number; backlogBytes: number } {
-    const now = this.#session?.receivedBytes ?? 0;
     return {
-      receivedBytes: this.#receivedBytes + now,
+      receivedBytes: this.#sessions.receivedBytes,
       backlogBytes: this.#journal.backlogBytes,
     };
   }
@@ -125,19 +105,15 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     if (assignment.finalSync === undefined && this.#memory.record.final !== undefined)
       this.#memory.save({ final: undefined }).catch((error: unknown) => this.#noteFailure(error));
     if (peersChanged || JSON.stringify(before) !== JSON.stringify(this.configuration()))
-      this.#session?.configurationChanged();
+      this.#sessions.configurationChanged();
     this.#journal.assignmentChanged();
   }
 
   /** Ends the session, closes the journal. What is not uploaded stays for the next time. */
   async close(): Promise<void> {
-    this.#closed = true;
-    const session = this.#session;
-    session?.end(
-      refusal(RefusalCode.ShuttingDown, 'The process server stops serving this machine.', 'soon'),
-    );
+    const ended = this.#sessions.close();
     await this.#journal.close();
-    await session?.finished;
+    await ended;
     await this.#memory.settled();
   }
 
@@ -154,26 +130,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
 
   /** Serves an agent that proved to be this machine, to the end of its connection. Never rejects. */
   async serve(connection: Connection, hello: Hello): Promise<void> {
-    this.#newestConnection += 1;
-    const ticket = this.#newestConnection;
-    const protocol = Math.min(hello.protocol.max, PROTOCOL_VERSION);
-    if (protocol < Math.max(hello.protocol.min, PROTOCOL_VERSION_MIN)) {
-      await this.#refuseVersion(connection, hello);
-      return;
-    }
-    // The newest wins, but not before what the older one sent is in the journal: Welcome tells positions that are final.
-    while (this.#session !== undefined && ticket === this.#newestConnection) {
-      this.#session.end(superseded());
-      await heartbeatsUntil(this.#session.finished, { connection, clock: this.#deps.clock });
-      if (connection.ended) return;
-    }
-    const unready = ticket === this.#newestConnection ? this.#unready() : superseded();
-    const journal = this.#journal.current;
-    if (unready !== undefined || journal === undefined) {
-      await this.#refuse(connection, unready ?? superseded());
-      return;
-    }
-    await this.#runSession({ connection, hello, protocol, journal });
+    await this.#sessions.serve(connection, hello);
   }
 
   status(): MachineStatus {
@@ -197,7 +154,32 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     });
   }
 
-  // ------------------------------------------------------------------------------------------------ for its session
+  // ------------------------------------------------------------------------------------------------ for its sessions
+
+  greeted(hello: Hello): void {
+    this.#agent = {
+      ...emptyAgentView,
+      lastSeenMs: this.#deps.clock.now(),
+      version: hello.agentVersion,
+      hostname: hello.hostname,
+      kernel: hello.kernel,
+      capturedLsn: hello.capturedLsn,
+      resyncToken: hello.resyncToken,
+    };
+  }
+
+  async demandResync(journal: MachineJournal, hello: Hello): Promise<void> {
+    const reason = resyncDemanded({
+      hello,
+      cacheId: this.#deps.cache.cacheId,
+      cacheHasData: this.#memory.record.hasData,
+      positions: journal.positions(),
+    });
+    // One that went back in time must not go on with a resync that it had begun before.
+    if (reason === undefined || (journal.resync().required && reason !== 'SourceReverted')) return;
+    this.#deps.logger.warn({ code: 'ResyncRequired', reason }, 'The machine must be resynced');
+    await journal.requireResync(reason);
+  }
 
   configuration(): Configuration {
     const { disks, paused, policy, resyncToken, finalSync, repair } = this.#assignment;
@@ -226,7 +208,7 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     return this.#deps.peers();
   }
 
-  situation(): ReturnType<SessionHost['situation']> {
+  situation(): ReturnType<SessionOwner['situation']> {
     const { policy, paused, finalSync, disks } = this.#assignment;
     return {
       policy,
@@ -271,6 +253,17 @@ export class AssignedMachine implements SessionHost, JournalOwner {
     this.#final.voided().catch((error: unknown) => this.#noteFailure(error));
   }
 
+  async sessionEnded(): Promise<void> {
+    try {
+      await this.#final.sessionEnded();
+    } catch (error) {
+      this.#noteFailure(error);
+    }
+    this.#memory
+      .save({ lastSeenMs: this.#agent.lastSeenMs })
+      .catch((error: unknown) => this.#noteFailure(error));
+  }
+
   // ------------------------------------------------------------------------------------------------ for its journal
 
   assignment(): Assignment {
@@ -305,127 +298,17 @@ export class AssignedMachine implements SessionHost, JournalOwner {
   }
 
   journalFenced(fenced: Fenced): void {
-    this.#session?.end(fencedRefusal(fenced));
+    this.#sessions.end(fencedRefusal(fenced));
   }
 
   journalReopens(): void {
-    this.#session?.end(
+    this.#sessions.end(
       refusal(RefusalCode.NotReady, 'The journal is taken up under a new writer epoch.', 'soon'),
     );
   }
 
   #waitingResyncs(): WaitingResyncs | undefined {
     return this.#window.waiting(this.#assignment.policy.resyncWindow, this.#deps.clock.now());
-  }
-
-  // ------------------------------------------------------------------------------------------------ sessions
-
-  async #runSession(accepted: {
-    connection: Connection;
-    hello: Hello;
-    protocol: number;
-    journal: MachineJournal;
-  }): Promise<void> {
-    const { connection, hello, protocol, journal } = accepted;
-    this.#greet(hello);
-    const session = new MachineSession({
-      connection,
-      journal,
-      host: this,
-      clock: this.#deps.clock,
-      logger: this.#deps.logger,
-      protocol,
-      cacheId: this.#deps.cache.cacheId,
-      credit: this.#deps.credit.open(),
-    });
-    this.#session = session;
-    this.#deps.logger.info(
-      { address: connection.peer.address, tracking: hello.tracking },
-      'The agent is connected',
-    );
-    this.#judgeEnd(await session.run(() => this.#demandResync(journal, hello)));
-    this.#receivedBytes += session.receivedBytes;
-    try {
-      await this.#final.sessionEnded();
-    } catch (error) {
-      this.#noteFailure(error);
-    }
-    this.#session = undefined;
-    this.#memory
-      .save({ lastSeenMs: this.#agent.lastSeenMs })
-      .catch((error: unknown) => this.#noteFailure(error));
-  }
-
-  #greet(hello: Hello): void {
-    this.#agent = {
-      ...emptyAgentView,
-      lastSeenMs: this.#deps.clock.now(),
-      version: hello.agentVersion,
-      hostname: hello.hostname,
-      kernel: hello.kernel,
-      capturedLsn: hello.capturedLsn,
-      resyncToken: hello.resyncToken,
-    };
-  }
-
-  async #demandResync(journal: MachineJournal, hello: Hello): Promise<void> {
-    const reason = resyncDemanded({
-      hello,
-      cacheId: this.#deps.cache.cacheId,
-      cacheHasData: this.#memory.record.hasData,
-      positions: journal.positions(),
-    });
-    // One that went back in time must not go on with a resync that it had begun before.
-    if (reason === undefined || (journal.resync().required && reason !== 'SourceReverted')) return;
-    this.#deps.logger.warn({ code: 'ResyncRequired', reason }, 'The machine must be resynced');
-    await journal.requireResync(reason);
-  }
-
-  #judgeEnd(end: SessionEnd): void {
-    const { logger } = this.#deps;
-    if (end.by === 'Agent') {
-      logger.info({}, 'The agent has disconnected');
-    } else if (end.by === 'Us') {
-      const { code, message } = end.refusal;
-      logger.info({ code }, `The agent was sent away: ${message}`);
-      if (SESSION_ERRORS.includes(code)) this.noteError(code, message);
-    } else {
-      const { error } = end;
-      logger.warn({ code: errorCode(error), error }, 'The connection with the agent failed');
-      if (isProtocolError(error))
-        this.noteError(RefusalCode.ProtocolBroken, `${error.code}: ${error.message}`);
-    }
-  }
-
-  #unready(): Refusal | undefined {
-    const { fenced } = this.#journal;
-    if (fenced !== undefined) return fencedRefusal(fenced);
-    if (this.#closed)
-      return refusal(
-        RefusalCode.ShuttingDown,
-        'The process server stops serving this machine.',
-        'soon',
-      );
-    if (this.#journal.current !== undefined) return undefined;
-    const [problem] = this.#errors.list();
-    const why = problem === undefined ? '' : ` (${problem.code}: ${problem.message})`;
-    return refusal(RefusalCode.NotReady, `The machine's journal is not open yet${why}.`, 'soon');
-  }
-
-  async #refuseVersion(connection: Connection, hello: Hello): Promise<void> {
-    const { min, max } = hello.protocol;
-    const text = `The agent speaks protocol versions ${min} to ${max}, this process server ${PROTOCOL_VERSION_MIN} to ${PROTOCOL_VERSION}. Upgrade the older one.`;
-    this.noteError(RefusalCode.VersionUnsupported, text);
-    await this.#refuse(connection, refusal(RefusalCode.VersionUnsupported, text, 'muchLater'));
-  }
-
-  async #refuse(connection: Connection, reason: Refusal): Promise<void> {
-    const { address } = connection.peer;
-    this.#deps.logger.info(
-      { code: reason.code, address },
-      `An agent was refused: ${reason.message}`,
-    );
-    await connection.closeWith(FrameType.Refused, reason);
   }
 
   #noteFailure(error: unknown): void {
