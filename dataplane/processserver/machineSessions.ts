@@ -137,8 +137,8 @@ export class MachineSessions {
       'The agent is connected',
     );
     this.#judgeEnd(await session.run(() => this.#owner.demandResync(journal, hello)));
-    this.#receivedBytes += session.receivedBytes;
     await this.#owner.sessionEnded();
+    this.#receivedBytes += session.receivedBytes;
     this.#session = undefined;
   }
 
