@@ -1,7 +1,40 @@
 import type { Lsn } from '../../vault/documents/fields.ts';
 import type { PointDocument } from '../../vault/documents/point.ts';
-import type { ApplyOptions, ApplyResult, ApplyTarget } from './replica.ts';
 import type { JournalBacklog, JournalSegment } from './replicaJournal.ts';
+
+/** An LSN inclusive, or everything that is in the journal now. */
+export type ApplyTarget = { lsn: Lsn } | 'end';
+
+export interface ApplyProgress {
+  lsn: Lsn;
+  /** Journal bytes of this call: applied, and in all (the end of the journal, when the target is an LSN). */
+  bytesDone: number;
+  bytesTotal: number;
+  bytesPerSecond: number;
+}
+
+export interface ApplyOptions {
+  makePoints: boolean;
+  onProgress?: (progress: ApplyProgress) => void;
+  /** Called for each point once it may be offered. */
+  onPoint?: (point: PointDocument) => void;
+  /** Stops after so many segments, with `more` in the result, so that others get a turn. */
+  maxSegments?: number;
+  /** Ends between two rounds; what was applied by then stays. */
+  signal?: AbortSignal;
+}
+
+export interface ApplyResult {
+  appliedLsn: Lsn;
+  /** It stopped at `maxSegments`. */
+  more: boolean;
+  /** Of the journal's last segment read, when a failover sealed it. */
+  sealedBy: string | undefined;
+  /** Newest point made by this call. */
+  point: PointDocument | undefined;
+  /** The last barrier that became no point, because the leaf hashes of these disks do not give its root. */
+  refused: { lsn: Lsn; disks: string[] } | undefined;
+}
 
 /** One call of `applyTo`: its target, how far it is, and what it has to show. */
 export class ApplyRun {

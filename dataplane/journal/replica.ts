@@ -14,7 +14,7 @@ import type { Lsn } from '../../vault/documents/fields.ts';
 import type { PointDocument } from '../../vault/documents/point.ts';
 import type { ReplicaState } from '../../vault/documents/replicaState.ts';
 import { listPoints } from '../../vault/pointIndex.ts';
-import { ApplyRun } from './applyRun.ts';
+import { type ApplyOptions, type ApplyResult, ApplyRun, type ApplyTarget } from './applyRun.ts';
 import { WHOLE_LEAF } from './batchCheck.ts';
 import { type Barrier, RecordKind } from './record.ts';
 import { ReplicaDisks } from './replicaDisks.ts';
@@ -71,40 +71,6 @@ export interface ReplicaOptions {
   /** Who we are, for state.json: `applier:<name>` or `recovery:<failover>`. */
   holder: string;
   limits?: Partial<ReplicaLimits>;
-}
-
-/** An LSN inclusive, or everything that is in the journal now. */
-export type ApplyTarget = { lsn: Lsn } | 'end';
-
-export interface ApplyProgress {
-  lsn: Lsn;
-  /** Journal bytes of this call: applied, and in all (the end of the journal, when the target is an LSN). */
-  bytesDone: number;
-  bytesTotal: number;
-  bytesPerSecond: number;
-}
-
-export interface ApplyOptions {
-  makePoints: boolean;
-  onProgress?: (progress: ApplyProgress) => void;
-  /** Called for each point once it may be offered. */
-  onPoint?: (point: PointDocument) => void;
-  /** Stops after so many segments, with `more` in the result, so that others get a turn. */
-  maxSegments?: number;
-  /** Ends between two rounds; what was applied by then stays. */
-  signal?: AbortSignal;
-}
-
-export interface ApplyResult {
-  appliedLsn: Lsn;
-  /** It stopped at `maxSegments`. */
-  more: boolean;
-  /** Of the journal's last segment read, when a failover sealed it. */
-  sealedBy: string | undefined;
-  /** Newest point made by this call. */
-  point: PointDocument | undefined;
-  /** The last barrier that became no point, because the leaf hashes of these disks do not give its root. */
-  refused: { lsn: Lsn; disks: string[] } | undefined;
 }
 
 export class Replica {

@@ -1,4 +1,6 @@
 /** From a journal and a wish to a recovery point: apply what is needed, choose, and hold on to it. */
+
+import type { ApplyResult, ApplyTarget } from '../../dataplane/journal/applyRun.ts';
 import { ChainError } from '../../dataplane/journal/chain.ts';
 import { readPointDamage } from '../../dataplane/journal/pointDamage.ts';
 import {
@@ -10,7 +12,7 @@ import {
   pointName,
 } from '../../dataplane/journal/points.ts';
 import { LEAF_SIZE } from '../../dataplane/journal/record.ts';
-import { type ApplyResult, type ApplyTarget, Replica } from '../../dataplane/journal/replica.ts';
+import { Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
 import { ReplicaJournal } from '../../dataplane/journal/replicaJournal.ts';
 import { SegmentError } from '../../dataplane/journal/segment.ts';
