@@ -5,9 +5,7 @@
  * was cut short is written again, with the same result (docs/INVARIANTS.md, 4). Whoever opened the replica last holds it; everybody
  * before gets ReplicaFenced.
  */
-import { errorCode, errorMessage } from '../../platform/errors.ts';
 import type { Clock, Logger, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
-import { isStoreError } from '../../platform/storeErrors.ts';
 import { DAMAGED_LEAVES_MAX, type DamagedLeaf } from '../../vault/documents/damagedLeaf.ts';
 import type { DiskSpec } from '../../vault/documents/diskSpec.ts';
 import type { Lsn } from '../../vault/documents/fields.ts';
@@ -20,6 +18,7 @@ import { type Barrier, RecordKind } from './record.ts';
 import { ReplicaDisks } from './replicaDisks.ts';
 import { ReplicaPastTarget } from './replicaErrors.ts';
 import { ReplicaFence } from './replicaFence.ts';
+import { ReplicaHold } from './replicaHold.ts';
 import { type JournalSegment, ReplicaJournal } from './replicaJournal.ts';
 import { LeafChunkCache } from './replicaLeaves.ts';
 import { completePoint, type PointMakerDeps, removeOrphanSnapshots } from './replicaPoint.ts';
@@ -81,10 +80,8 @@ export class Replica {
   readonly #journal: ReplicaJournal;
   readonly #leafCache: LeafChunkCache;
   readonly #disks: ReplicaDisks;
-  readonly #closed = new AbortController();
+  readonly #hold: ReplicaHold;
   #recoveryPointLsn: Lsn = 0n;
-  /** Set once an error left writes with an unknown outcome behind: only a new `open` may go on. */
-  #failed: unknown;
 
   private constructor(deps: ReplicaDeps, options: ReplicaOptions, fence: ReplicaFence) {
     this.#deps = deps;
@@ -92,6 +89,10 @@ export class Replica {
     this.#limits = { ...DEFAULT_REPLICA_LIMITS, ...options.limits };
     this.#fence = fence;
     this.#leafCache = new LeafChunkCache({ bytes: this.#limits.leafCacheBytes });
+    this.#hold = new ReplicaHold(
+      { fence, leafCache: this.#leafCache, clock: deps.clock, logger: deps.logger },
+      this.#limits,
+    );
     this.#disks = new ReplicaDisks(
       { pages: deps.pages, fence, leafCache: this.#leafCache },
       { machineId: options.machineId, catalog: options.disks },
@@ -113,8 +114,8 @@ export class Replica {
     const { machineId, holder } = options;
     const fence = await ReplicaFence.take(deps, { machineId, holder, leaseSeconds });
     const replica = new Replica(deps, options, fence);
-    await replica.#fenced(() => replica.#openDisks());
-    void replica.#keepLeases();
+    await replica.#hold.run(() => replica.#openDisks());
+    void replica.#hold.keepLeases();
     return replica;
   }
 
@@ -139,7 +140,7 @@ export class Replica {
    * Throws ReplicaFenced, ReplicaPastTarget, ReplicaDamaged, SegmentError, RecordError, StoreError; the signal's reason when aborted.
    */
   async applyTo(target: ApplyTarget, options: ApplyOptions): Promise<ApplyResult> {
-    this.#checkUsable();
+    this.#hold.checkUsable();
     const run = new ApplyRun(target, options);
     if (await this.#nothingToDo(run)) return run.result(this.state.applied.lsn);
     const { applied } = this.state;
@@ -153,7 +154,7 @@ export class Replica {
       await this.#applyJournal(run);
     } catch (error) {
       // What could be read is applied all the same, and every barrier in it counts: a later one may never be reached.
-      if (this.#failed !== undefined || options.signal?.aborted === true) throw error;
+      if (this.#hold.isLost || options.signal?.aborted === true) throw error;
       run.everyBarrier = true;
       await this.#applyUndamaged(run);
     }
@@ -165,7 +166,7 @@ export class Replica {
    * bytes is put right at once. Must not overlap with `applyTo`. Throws ReplicaFenced, StoreError.
    */
   async noteDamaged(found: readonly DamagedLeaf[]): Promise<void> {
-    this.#checkUsable();
+    this.#hold.checkUsable();
     const known = this.state.damaged ?? [];
     const isKnown = ({ disk, leaf }: DamagedLeaf) =>
       known.some((one) => one.disk === disk && one.leaf === leaf);
@@ -174,7 +175,7 @@ export class Replica {
     const blocksOf = ({ disk, leaf }: DamagedLeaf) => this.#disks.get(disk)?.blocksOf(leaf) ?? 0;
     const padded = found.filter((one) => blocksOf(one) !== WHOLE_LEAF).map(({ disk }) => disk);
     const added = found.filter((one) => blocksOf(one) !== 0 && !isKnown(one));
-    await this.#fenced(async () => {
+    await this.#hold.run(async () => {
       for (const index of new Set(padded)) await this.#disks.get(index)?.clearPadding();
       const damaged = [...known, ...added].slice(0, DAMAGED_LEAVES_MAX);
       if (damaged.length > 0) await this.#fence.save({ damaged });
@@ -188,23 +189,13 @@ export class Replica {
 
   /** Saves what was noted. Must not overlap with `applyTo`. Throws ReplicaFenced, StoreError. */
   async save(): Promise<void> {
-    this.#checkUsable();
+    this.#hold.checkUsable();
     await this.#fence.save({});
   }
 
   /** Gives the leases back, so that others need not wait. Safe after any error. */
   async close(): Promise<void> {
-    if (this.#closed.signal.aborted) return;
-    this.#closed.abort(new Error('the replica was closed'));
-    try {
-      await this.#fence.release();
-    } catch (error) {
-      // Another holder has it, or the leases run out by themselves.
-      this.#deps.logger.debug(
-        { machineId: this.state.machineId, code: errorCode(error), reason: errorMessage(error) },
-        'the leases of the replica were not given back',
-      );
-    }
+    await this.#hold.close();
   }
 
   /** The journal up to where it can't be read. Whoever lost the replica may find it trimmed, and must not take that for damage. */
@@ -212,8 +203,7 @@ export class Replica {
     try {
       await this.#applyJournal(run);
     } catch (error) {
-      if (this.#failed === undefined && run.options.signal?.aborted !== true)
-        await this.#fence.verify();
+      if (!this.#hold.isLost && run.options.signal?.aborted !== true) await this.#fence.verify();
       throw error;
     }
   }
@@ -229,7 +219,7 @@ export class Replica {
         if (run.reached(round.position.lsn) || run.stopsHere()) break;
       }
     } catch (error) {
-      const usable = this.#failed === undefined && signal?.aborted !== true;
+      const usable = !this.#hold.isLost && signal?.aborted !== true;
       if (usable && run.everyBarrier) await this.#finishRound(round, run);
       throw error;
     }
@@ -299,7 +289,7 @@ export class Replica {
   /** Writes the round, moves state.json on, makes the point if the round ends at one. Returns the next round. */
   async #finishRound(round: ReplicaRound, run: ApplyRun): Promise<ReplicaRound> {
     if (round.changesNothing(this.state)) return round;
-    await this.#fenced(() => this.#writeRound(round, run));
+    await this.#hold.run(() => this.#writeRound(round, run));
     if (round.point !== undefined) {
       const point = await this.#completePoint();
       run.point = point;
@@ -352,7 +342,7 @@ export class Replica {
 
   async #completePoint(options = { resumed: false }): Promise<PointDocument> {
     let { resumed } = options;
-    return await this.#fenced(async () => {
+    return await this.#hold.run(async () => {
       const again = resumed;
       resumed = true;
       const point = await completePoint(this.#pointDeps(), this.#disks, { resumed: again });
@@ -361,68 +351,9 @@ export class Replica {
     });
   }
 
-  /**
-   * Runs what may be repeated. When a write's outcome is unknown or a lease was lost, the fence is raised first, so that no delayed
-   * write can land on top of what comes next; that throws ReplicaFenced when somebody else has the replica.
-   */
-  async #fenced<T>(act: () => Promise<T>): Promise<T> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        return await act();
-      } catch (error) {
-        this.#failed = error;
-        if (!leavesFenceInDoubt(error)) throw error;
-        this.#deps.logger.warn(
-          {
-            machineId: this.state.machineId,
-            attempt,
-            code: errorCode(error),
-            reason: errorMessage(error),
-          },
-          'a write to the replica has an unknown outcome',
-        );
-        await this.#fence.raise();
-        this.#leafCache.clear();
-        if (attempt >= this.#limits.tries) throw error;
-        this.#failed = undefined;
-      }
-    }
-  }
-
-  async #keepLeases(): Promise<void> {
-    const { signal } = this.#closed;
-    while (!signal.aborted) {
-      try {
-        await this.#deps.clock.sleep((this.#limits.leaseSeconds * 1000) / 3, signal);
-        await this.#fence.renew();
-      } catch (error) {
-        if (signal.aborted) return;
-        // The next write finds out whether the replica is still ours.
-        this.#deps.logger.debug(
-          { machineId: this.state.machineId, code: errorCode(error) },
-          'a lease of the replica could not be renewed',
-        );
-      }
-    }
-  }
-
-  #checkUsable(): void {
-    if (this.#closed.signal.aborted) throw new Error('the replica is closed');
-    if (this.#failed !== undefined)
-      throw new Error('the replica failed and must be opened anew', { cause: this.#failed });
-  }
-
   #pointDeps(): PointMakerDeps {
     return { ...this.#deps, fence: this.#fence };
   }
-}
-
-/** After these, a request may still take effect, or a lease may have run out. */
-function leavesFenceInDoubt(error: unknown): boolean {
-  return (
-    isStoreError(error) &&
-    (error.transient || error.code === 'FenceLost' || error.code === 'StoreAnswerInvalid')
-  );
 }
 
 /** Runs all with at most `limit` at a time. Once one failed no further one begins; rejects when none is under way any more. */

@@ -272,7 +272,7 @@ export const mutants: readonly Mutant[] = [
   // ---------------------------------------------------------------------------------------------- replicas and points
   {
     name: 'write-on-after-a-lost-answer',
-    file: 'dataplane/journal/replica.ts',
+    file: 'dataplane/journal/replicaHold.ts',
     find: '        await this.#fence.raise();\n        this.#leafCache.clear();',
     replace: '        this.#leafCache.clear();',
     breaks: '4',
