@@ -1,9 +1,6 @@
 /**
- * One machine's journal on a process server: what its interface (machineJournal.ts) promises, over log, leaf tables and uploader.
- *
- * Order is kept by two queues. `#submit` decides the order in which entries reach the log; `#operate` is the order in which durable
- * entries take effect on the leaf tables, and in which everything that reads or syncs the tables runs. Nothing takes effect on a table
- * before it is durable in the log: a table never knows what the journal does not hold.
+ * One machine's journal on a process server: what its interface (machineJournal.ts) promises, over log, leaf tables and uploader. Everything
+ * happens in the order that entryOrder.ts keeps.
  */
 import { errorMessage } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger, ObjectStore, Random } from '../../platform/ports.ts';
@@ -16,6 +13,7 @@ import {
 import { Backlog, type BacklogEntry } from './backlog.ts';
 import { checkBatch } from './batchCheck.ts';
 import { type CacheLog, LogDamage } from './cacheLog.ts';
+import { EntryOrder } from './entryOrder.ts';
 import { checkBarrierDisks, knownDisk, mergeDisks } from './journalDisks.ts';
 import { JournalTables } from './journalTables.ts';
 import type { HashPages, LeafTable } from './leafTable.ts';
@@ -68,15 +66,6 @@ export interface LocalJournalParts {
   sealEarlyBytes: number;
 }
 
-/** What goes into the log in one piece. */
-interface JournalEntry {
-  firstLsn: Lsn;
-  count: number;
-  payload: Uint8Array;
-  payloadCrc?: number | undefined;
-  barrier: BarrierSummary | undefined;
-}
-
 export class LocalJournal implements MachineJournal {
   readonly machineId: string;
   readonly writerEpoch: number;
@@ -84,6 +73,7 @@ export class LocalJournal implements MachineJournal {
   readonly #backlog: Backlog;
   readonly #uploader: Uploader;
   readonly #tables: JournalTables;
+  readonly #order: EntryOrder;
   #disks: Map<number, JournalDisk>;
   /** What the disks will be once every change that was asked for has taken effect. */
   #disksSubmitted: ReadonlyMap<number, JournalDisk>;
@@ -96,9 +86,6 @@ export class LocalJournal implements MachineJournal {
   #resync: MachineState['table']['resync'];
   #appliedLsn: Lsn;
   #lastBarrier: BarrierSummary | undefined;
-  #submitted: Promise<unknown> = Promise.resolve();
-  #operations: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
   #stopped: JournalError | undefined;
   readonly #ending = new AbortController();
   #fenced: Fenced | undefined;
@@ -111,7 +98,16 @@ export class LocalJournal implements MachineJournal {
     this.machineId = state.machineId;
     this.writerEpoch = state.writerEpoch;
     this.#state = state;
-    const { machineId } = state;
+    const { machineId, incarnation } = state;
+    this.#order = new EntryOrder(
+      {
+        log: deps.log,
+        waitForSpace: () => this.#onDisk(() => deps.waitForSpace(this.#ending.signal)),
+        assertAccepting: () => this.#assertAccepting(),
+        onJournaled: (run) => deps.onJournaled(run),
+      },
+      { machineId, incarnation },
+    );
     this.#tables = new JournalTables({
       disk: deps.disk,
       machineId,
@@ -176,7 +172,7 @@ export class LocalJournal implements MachineJournal {
   }
 
   waitingForSpace(): boolean {
-    return this.#waiting > 0;
+    return this.#order.waitingForSpace;
   }
 
   fenced(): Fenced | undefined {
@@ -209,10 +205,12 @@ export class LocalJournal implements MachineJournal {
       this.#resyncSubmitted = resyncAfter({ record, lsn }, this.#resyncSubmitted);
     }
     const { firstLsn, count, records: payload, recordsCrc: payloadCrc } = batch;
-    const unbarred = { firstLsn, count, payload, payloadCrc, barrier: undefined };
-    await this.#journal(unbarred, (entry) => {
-      for (const [i, record] of records.entries()) this.#apply(record, entry.firstLsn + BigInt(i));
-    });
+    const entry = { firstLsn, count, payload, payloadCrc, barrier: undefined };
+    await this.#order.append(entry, (journaled) =>
+      this.#takeEffect(journaled, () => {
+        for (const [i, record] of records.entries()) this.#apply(record, firstLsn + BigInt(i));
+      }),
+    );
   }
 
   async barrier(request: BarrierRequest): Promise<Barrier> {
@@ -226,14 +224,16 @@ export class LocalJournal implements MachineJournal {
     checkBarrierDisks(this.machineId, this.#disksSubmitted, request.disks);
     this.#nextLsn += 1n;
     // Holds the queue until the barrier is on its way to the log: its record must follow everything before it.
-    const prepared = this.#submit(async () => {
+    const prepared = this.#order.submit(async () => {
       this.#assertAccepting();
-      const barrier = await this.#operate(() => this.#makeBarrier(request));
+      const barrier = await this.#order.operate(() => this.#makeBarrier(request));
       const { lsn, consistency } = request;
       const payload = encodeControlRecord({ kind: RecordKind.Barrier, barrier });
       const summary = { lsn, timeMs: barrier.timeMs, consistency };
       const entry = { firstLsn: lsn, count: 1, payload, barrier: summary };
-      const done = this.#toLog(entry, () => this.#applyBarrier(summary));
+      const done = this.#order.toLog(entry, (journaled) =>
+        this.#takeEffect(journaled, () => this.#applyBarrier(summary)),
+      );
       return { barrier, done };
     });
     const { barrier, done } = await prepared;
@@ -248,7 +248,7 @@ export class LocalJournal implements MachineJournal {
   }): Promise<Uint8Array> {
     this.#assertAccepting();
     const disk = knownDisk(this.machineId, this.#disks, question.disk);
-    return await this.#operate(() => this.#tables.ask(disk, question));
+    return await this.#order.operate(() => this.#tables.ask(disk, question));
   }
 
   async setDisks(disks: readonly JournalDisk[]): Promise<void> {
@@ -257,20 +257,16 @@ export class LocalJournal implements MachineJournal {
     this.#disksSubmitted = merged;
     if (reason !== undefined && !this.#resyncSubmitted.required)
       this.#resyncSubmitted = { required: true, reason };
-    await this.#submit(async () => ({
-      done: this.#operate(async () => await this.#changeDisks(disks)),
-    })).then(({ done }) => done);
+    await this.#order.operateInTurn(() => this.#changeDisks(disks));
   }
 
   async requireResync(reason: ResyncReason): Promise<void> {
     this.#assertAccepting();
     this.#resyncSubmitted = { required: true, reason };
-    await this.#submit(async () => ({
-      done: this.#operate(async () => {
-        this.#resync = { required: true, reason };
-        await this.#checkpoint();
-      }),
-    })).then(({ done }) => done);
+    await this.#order.operateInTurn(async () => {
+      this.#resync = { required: true, reason };
+      await this.#checkpoint();
+    });
   }
 
   // ------------------------------------------------------------------------------------------------------------ life of it
@@ -306,7 +302,7 @@ export class LocalJournal implements MachineJournal {
 
   /** Syncs the tables, so that the log before this moment is needed by the upload alone. */
   async checkpoint(): Promise<void> {
-    if (this.#stopped === undefined) await this.#operate(() => this.#checkpoint());
+    if (this.#stopped === undefined) await this.#order.operate(() => this.#checkpoint());
   }
 
   onUploaded(callback: (positions: JournalPositions) => void): () => void {
@@ -342,82 +338,22 @@ export class LocalJournal implements MachineJournal {
     );
     this.#ending.abort();
     await this.#uploader.close();
-    await this.#submitted.catch(() => {});
-    await this.#operations.catch(() => {});
+    await this.#order.settled();
     if (!failed && !options.drop) await this.#checkpoint().catch(() => {});
     await this.#stateWrites.catch(() => {});
     await this.#tables.close();
     await this.#deps.onClosed(options);
   }
 
-  // ----------------------------------------------------------------------------------------------------------------- queues
-
-  /** Runs `begin` when everything submitted before has been handed on; what it starts may still be under way afterwards. */
-  #submit<T>(begin: () => Promise<T>): Promise<T> {
-    const result = this.#submitted.then(begin);
-    this.#submitted = result.catch(() => {});
-    return result;
-  }
-
-  /** Runs `act` after every operation before it. */
-  #operate<T>(act: () => Promise<T>): Promise<T> {
-    const result = this.#operations.then(act);
-    this.#operations = result.catch(() => {});
-    return result;
-  }
-
-  async #journal(
-    entry: JournalEntry & { barrier: undefined },
-    apply: (entry: { firstLsn: Lsn }) => void,
-  ): Promise<void> {
-    const { done } = await this.#submit(async () => {
-      this.#waiting += 1;
-      try {
-        // A batch that is given up leaves its LSNs behind: nothing may follow it.
-        await this.#onDisk(() => this.#deps.waitForSpace(this.#ending.signal));
-      } finally {
-        this.#waiting -= 1;
-      }
-      this.#assertAccepting();
-      return { done: this.#toLog(entry, () => apply(entry)) };
-    });
-    await done;
-  }
-
-  /** Hands an entry to the log now; it takes effect when it is durable and everything before it has. */
-  #toLog(entry: JournalEntry, apply: () => void): Promise<void> {
-    const { machineId } = this;
-    const { incarnation } = this.#state;
-    const lastLsn = entry.firstLsn + BigInt(entry.count) - 1n;
-    const durable = this.#deps.log.append({ machineId, incarnation, ...entry }).then((place) => {
-      // At once: until it is known where the entry lies, its file could be taken for one that nobody needs.
-      const { firstLsn } = entry;
-      this.#deps.onJournaled({ machineId, incarnation, firstLsn, lastLsn, place });
-      return place;
-    });
-    durable.catch(() => {});
-    return this.#operate(async () => {
-      const place = await durable;
-      apply();
-      this.#appliedLsn = lastLsn;
-      const payloadLength = entry.payload.length;
-      this.#backlog.add({ ...entry, machineId, incarnation, payloadLength, place });
-      await this.#onDisk(() => this.#tables.relieve());
-    });
-  }
-
-  /** A failure of the cache's disk is not this machine's alone. */
-  async #onDisk<T>(act: () => Promise<T>): Promise<T> {
-    try {
-      return await act();
-    } catch (error) {
-      if (!(error instanceof JournalError))
-        this.#deps.onFailed(error instanceof Error ? error : new Error(String(error)));
-      throw error;
-    }
-  }
-
   // ---------------------------------------------------------------------------------------------------------------- effects
+
+  /** Of a durable entry, once everything before it has taken effect. */
+  async #takeEffect(entry: BacklogEntry, apply: () => void): Promise<void> {
+    apply();
+    this.#appliedLsn = entry.firstLsn + BigInt(entry.count) - 1n;
+    this.#backlog.add(entry);
+    await this.#onDisk(() => this.#tables.relieve());
+  }
 
   #apply(record: JournalRecord, lsn: Lsn): void {
     this.#resync = resyncAfter({ record, lsn }, this.#resync);
@@ -481,6 +417,17 @@ export class LocalJournal implements MachineJournal {
     });
     this.#stateWrites = written.catch(() => {});
     return written;
+  }
+
+  /** A failure of the cache's disk is not this machine's alone. */
+  async #onDisk<T>(act: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      if (!(error instanceof JournalError))
+        this.#deps.onFailed(error instanceof Error ? error : new Error(String(error)));
+      throw error;
+    }
   }
 
   // ----------------------------------------------------------------------------------------------------------------- upload
