@@ -5,17 +5,14 @@
 import { errorMessage } from '../../platform/errors.ts';
 import type { Clock, Disk, Logger, ObjectStore, Random } from '../../platform/ports.ts';
 import type { Lsn } from '../../vault/documents/fields.ts';
-import {
-  type BarrierSummary,
-  type ResyncReason,
-  resyncReasonSchema,
-} from '../../vault/documents/machineStatus.ts';
+import type { BarrierSummary, ResyncReason } from '../../vault/documents/machineStatus.ts';
 import { Backlog, type BacklogEntry } from './backlog.ts';
 import { checkBatch } from './batchCheck.ts';
 import { type CacheLog, LogDamage } from './cacheLog.ts';
 import { EntryOrder } from './entryOrder.ts';
-import { checkBarrierDisks, knownDisk, mergeDisks } from './journalDisks.ts';
+import { checkBarrierDisks, knownDisk } from './journalDisks.ts';
 import { JournalTables } from './journalTables.ts';
+import { JournalTip } from './journalTip.ts';
 import type { HashPages, LeafTable } from './leafTable.ts';
 import type { LogRun } from './logRun.ts';
 import { maxLsn, minLsn } from './lsn.ts';
@@ -74,17 +71,12 @@ export class LocalJournal implements MachineJournal {
   readonly #uploader: Uploader;
   readonly #tables: JournalTables;
   readonly #order: EntryOrder;
-  #disks: Map<number, JournalDisk>;
-  /** What the disks will be once every change that was asked for has taken effect. */
-  #disksSubmitted: ReadonlyMap<number, JournalDisk>;
+  /** Of what has taken effect. */
+  readonly #applied: JournalTip;
+  /** What `#applied` will be once everything that was asked for has taken effect. */
+  #submitted: JournalTip;
   #state: MachineState;
   #stateWrites: Promise<void> = Promise.resolve();
-  /** The LSN that the next record must have; ahead of #appliedLsn by what is on its way to the log. */
-  #nextLsn: Lsn;
-  /** What the resync state will be once everything submitted has taken effect. */
-  #resyncSubmitted: MachineState['table']['resync'];
-  #resync: MachineState['table']['resync'];
-  #appliedLsn: Lsn;
   #lastBarrier: BarrierSummary | undefined;
   #stopped: JournalError | undefined;
   readonly #ending = new AbortController();
@@ -114,12 +106,12 @@ export class LocalJournal implements MachineJournal {
       pages: deps.hashPages,
       tables: parts.tables,
     });
-    this.#disks = new Map(state.disks.map((disk) => [disk.index, disk]));
-    this.#disksSubmitted = this.#disks;
-    this.#appliedLsn = maxLsn(state.table.lsn, state.uploaded.lsn);
-    this.#nextLsn = this.#appliedLsn + 1n;
-    this.#resync = state.table.resync;
-    this.#resyncSubmitted = state.table.resync;
+    this.#applied = new JournalTip({
+      lsn: maxLsn(state.table.lsn, state.uploaded.lsn),
+      disks: new Map(state.disks.map((disk) => [disk.index, disk])),
+      resync: state.table.resync,
+    });
+    this.#submitted = this.#applied.copy();
     this.#lastBarrier = state.table.lastBarrier;
     this.#backlog = new Backlog({
       plainMax: parts.segmentBytes,
@@ -147,7 +139,7 @@ export class LocalJournal implements MachineJournal {
   positions(): JournalPositions {
     const { uploaded } = this.#state;
     return {
-      journaledLsn: this.#appliedLsn,
+      journaledLsn: this.#applied.lsn,
       uploadedLsn: uploaded.lsn,
       lastBarrierLsn: this.#lastBarrier?.lsn ?? 0n,
       uploadedBarrier: uploaded.barrier,
@@ -156,11 +148,11 @@ export class LocalJournal implements MachineJournal {
   }
 
   resync(): ReturnType<MachineJournal['resync']> {
-    return this.#resync;
+    return this.#applied.resync;
   }
 
   disks(): readonly JournalDisk[] {
-    return [...this.#disks.values()];
+    return [...this.#applied.disks.values()];
   }
 
   backlogBytes(): number {
@@ -198,13 +190,10 @@ export class LocalJournal implements MachineJournal {
   async append(batch: RecordBatch): Promise<void> {
     this.#assertAccepting();
     this.#assertNext(batch.firstLsn);
-    const records = checkBatch(batch, this.#disks);
-    this.#nextLsn += BigInt(batch.count);
-    for (const [i, record] of records.entries()) {
-      const lsn = batch.firstLsn + BigInt(i);
-      this.#resyncSubmitted = resyncAfter({ record, lsn }, this.#resyncSubmitted);
-    }
+    const records = checkBatch(batch, this.#applied.disks);
     const { firstLsn, count, records: payload, recordsCrc: payloadCrc } = batch;
+    this.#submitted.lsn += BigInt(count);
+    for (const [i, record] of records.entries()) this.#submitted.pass(record, firstLsn + BigInt(i));
     const entry = { firstLsn, count, payload, payloadCrc, barrier: undefined };
     await this.#order.append(entry, (journaled) =>
       this.#takeEffect(journaled, () => {
@@ -216,13 +205,14 @@ export class LocalJournal implements MachineJournal {
   async barrier(request: BarrierRequest): Promise<Barrier> {
     this.#assertAccepting();
     this.#assertNext(request.lsn);
-    if (this.#resyncSubmitted.required)
+    const { resync, disks } = this.#submitted;
+    if (resync.required)
       throw new JournalError(
         'ResyncRequired',
-        `No barrier at LSN ${request.lsn}: machine ${this.machineId} must resync first (${this.#resyncSubmitted.reason}).`,
+        `No barrier at LSN ${request.lsn}: machine ${this.machineId} must resync first (${resync.reason}).`,
       );
-    checkBarrierDisks(this.machineId, this.#disksSubmitted, request.disks);
-    this.#nextLsn += 1n;
+    checkBarrierDisks(this.machineId, disks, request.disks);
+    this.#submitted.lsn += 1n;
     // Holds the queue until the barrier is on its way to the log: its record must follow everything before it.
     const prepared = this.#order.submit(async () => {
       this.#assertAccepting();
@@ -247,24 +237,21 @@ export class LocalJournal implements MachineJournal {
     hashes: Uint8Array;
   }): Promise<Uint8Array> {
     this.#assertAccepting();
-    const disk = knownDisk(this.machineId, this.#disks, question.disk);
+    const disk = knownDisk(this.machineId, this.#applied.disks, question.disk);
     return await this.#order.operate(() => this.#tables.ask(disk, question));
   }
 
   async setDisks(disks: readonly JournalDisk[]): Promise<void> {
     this.#assertAccepting();
-    const { reason, disks: merged } = mergeDisks(this.#disksSubmitted, disks);
-    this.#disksSubmitted = merged;
-    if (reason !== undefined && !this.#resyncSubmitted.required)
-      this.#resyncSubmitted = { required: true, reason };
+    this.#submitted.changeDisks(disks);
     await this.#order.operateInTurn(() => this.#changeDisks(disks));
   }
 
   async requireResync(reason: ResyncReason): Promise<void> {
     this.#assertAccepting();
-    this.#resyncSubmitted = { required: true, reason };
+    this.#submitted.requireResync(reason);
     await this.#order.operateInTurn(async () => {
-      this.#resync = { required: true, reason };
+      this.#applied.requireResync(reason);
       await this.#checkpoint();
     });
   }
@@ -285,7 +272,7 @@ export class LocalJournal implements MachineJournal {
       else this.#markPending(record, lsn);
     }
     await this.#tables.relieve();
-    this.#appliedLsn = maxLsn(this.#appliedLsn, lastLsn);
+    this.#applied.lsn = maxLsn(this.#applied.lsn, lastLsn);
   }
 
   /** The segment that an earlier life sealed covers the backlog up to this LSN. */
@@ -294,8 +281,7 @@ export class LocalJournal implements MachineJournal {
   }
 
   start(waiting: SealedSegment | undefined): void {
-    this.#nextLsn = this.#appliedLsn + 1n;
-    this.#resyncSubmitted = this.#resync;
+    this.#submitted = this.#applied.copy();
     const { seq, digest, lsn } = this.#state.uploaded;
     this.#uploader.start({ seq, digest, lsn }, waiting);
   }
@@ -350,13 +336,13 @@ export class LocalJournal implements MachineJournal {
   /** Of a durable entry, once everything before it has taken effect. */
   async #takeEffect(entry: BacklogEntry, apply: () => void): Promise<void> {
     apply();
-    this.#appliedLsn = entry.firstLsn + BigInt(entry.count) - 1n;
+    this.#applied.lsn = entry.firstLsn + BigInt(entry.count) - 1n;
     this.#backlog.add(entry);
     await this.#onDisk(() => this.#tables.relieve());
   }
 
   #apply(record: JournalRecord, lsn: Lsn): void {
-    this.#resync = resyncAfter({ record, lsn }, this.#resync);
+    this.#applied.pass(record, lsn);
     if (record.kind === RecordKind.Data && this.#tables.apply(record))
       this.#markPending(record, lsn);
   }
@@ -387,23 +373,20 @@ export class LocalJournal implements MachineJournal {
 
   /** The state first: whatever a crash leaves of the tables, the next open makes them fit what the state says. */
   async #changeDisks(disks: readonly JournalDisk[]): Promise<void> {
-    const merged = mergeDisks(this.#disks, disks);
-    this.#disks = merged.disks;
-    if (merged.reason !== undefined && !this.#resync.required)
-      this.#resync = { required: true, reason: merged.reason };
+    this.#applied.changeDisks(disks);
     await this.#checkpoint();
-    await this.#onDisk(() => this.#tables.fit(this.#disks));
+    await this.#onDisk(() => this.#tables.fit(this.#applied.disks));
   }
 
   async #checkpoint(): Promise<void> {
     await this.#onDisk(async () => {
       await this.#tables.sync();
       const table = {
-        lsn: this.#appliedLsn,
-        resync: this.#resync,
+        lsn: this.#applied.lsn,
+        resync: this.#applied.resync,
         ...(this.#lastBarrier === undefined ? {} : { lastBarrier: this.#lastBarrier }),
       };
-      await this.#writeState({ table, disks: [...this.#disks.values()] });
+      await this.#writeState({ table, disks: [...this.#applied.disks.values()] });
     });
     this.#deps.onSettled();
   }
@@ -448,7 +431,7 @@ export class LocalJournal implements MachineJournal {
       },
     });
     this.#backlog.removeThrough(lastLsn);
-    this.#tables.uploaded({ uploadedLsn: lastLsn, appliedLsn: this.#appliedLsn });
+    this.#tables.uploaded({ uploadedLsn: lastLsn, appliedLsn: this.#applied.lsn });
     const othersWait = this.#backlog.bytes > sealed.header.plainLength;
     await discardSealed(this.#deps.disk, sealed, { othersWait });
     this.#deps.onSettled();
@@ -487,21 +470,11 @@ export class LocalJournal implements MachineJournal {
   }
 
   #assertNext(lsn: Lsn): void {
-    if (lsn !== this.#nextLsn)
+    const next = this.#submitted.lsn + 1n;
+    if (lsn !== next)
       throw new JournalError(
         'LsnGap',
-        `Machine ${this.machineId} sent LSN ${lsn}; ${this.#nextLsn} is next. The agent must go on from what Welcome says.`,
+        `Machine ${this.machineId} sent LSN ${lsn}; ${next} is next. The agent must go on from what Welcome says.`,
       );
   }
-}
-
-function resyncAfter(
-  { record, lsn }: { record: JournalRecord; lsn: Lsn },
-  before: MachineState['table']['resync'],
-): MachineState['table']['resync'] {
-  if (record.kind === RecordKind.ResyncBegin) {
-    const reason = resyncReasonSchema.safeParse(record.reason);
-    return { required: true, reason: reason.success ? reason.data : 'Manual', beginLsn: lsn };
-  }
-  return record.kind === RecordKind.ResyncEnd ? { required: false } : before;
 }

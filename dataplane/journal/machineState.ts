@@ -70,6 +70,7 @@ export const machineStateSchema = z.object({
     .max(64),
 });
 export type MachineState = z.infer<typeof machineStateSchema>;
+export type ResyncState = MachineState['table']['resync'];
 
 export function machineDirectory(machineId: string): string {
   return `${MACHINES_DIRECTORY}/${machineId}`;

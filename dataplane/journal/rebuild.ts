@@ -13,7 +13,7 @@ import { WHOLE_LEAF } from './batchCheck.ts';
 import { CHAIN_START, Chain, type ChainPosition } from './chain.ts';
 import type { LeafTable } from './leafTable.ts';
 import type { JournalDisk } from './machineJournal.ts';
-import type { MachineState } from './machineState.ts';
+import type { ResyncState } from './machineState.ts';
 import { DISK_SIZE_MAX } from './merkle.ts';
 import { newestPoint } from './points.ts';
 import { decodeRecord, HASH_SIZE, LEAF_SIZE, RecordKind } from './record.ts';
@@ -29,7 +29,7 @@ export interface RebuildDeps {
 export interface Rebuilt {
   /** Where the journal ends. */
   position: ChainPosition;
-  resync: MachineState['table']['resync'];
+  resync: ResyncState;
   barrier: BarrierSummary | undefined;
   appBarrier: BarrierSummary | undefined;
   /** Sizes as the vault knows them where the assignment did not say. */
@@ -107,7 +107,7 @@ class Rebuild {
   readonly #disks: Map<number, JournalDisk>;
   /** Disks that a point or a barrier of the journal had. */
   readonly #seen = new Set<number>();
-  #resync: MachineState['table']['resync'] = { required: true, reason: 'Initial' };
+  #resync: ResyncState = { required: true, reason: 'Initial' };
   #barrier: BarrierSummary | undefined;
   #appBarrier: BarrierSummary | undefined;
 
@@ -150,7 +150,7 @@ class Rebuild {
     for (const table of this.#tables.values()) table.distrustAll();
   }
 
-  result(position: ChainPosition, resync: MachineState['table']['resync']): Rebuilt {
+  result(position: ChainPosition, resync: ResyncState): Rebuilt {
     return {
       position,
       resync,

@@ -61,7 +61,7 @@ export const mutants: readonly Mutant[] = [
     name: 'tell-journaled-as-uploaded',
     file: 'dataplane/journal/localJournal.ts',
     find: '      uploadedLsn: uploaded.lsn,\n      lastBarrierLsn',
-    replace: '      uploadedLsn: this.#appliedLsn,\n      lastBarrierLsn',
+    replace: '      uploadedLsn: this.#applied.lsn,\n      lastBarrierLsn',
     breaks: '1',
   },
   {
