@@ -2,8 +2,9 @@
 import type { Lsn } from '../../vault/documents/fields.ts';
 import { type ResyncReason, resyncReasonSchema } from '../../vault/documents/machineStatus.ts';
 import { mergeDisks } from './journalDisks.ts';
+import { maxLsn } from './lsn.ts';
 import type { JournalDisk } from './machineJournal.ts';
-import type { ResyncState } from './machineState.ts';
+import type { MachineState, ResyncState } from './machineState.ts';
 import { type JournalRecord, RecordKind } from './record.ts';
 
 export class JournalTip {
@@ -11,10 +12,19 @@ export class JournalTip {
   #disks: ReadonlyMap<number, JournalDisk>;
   #resync: ResyncState;
 
-  constructor(at: { lsn: Lsn; disks: ReadonlyMap<number, JournalDisk>; resync: ResyncState }) {
+  private constructor(at: Pick<JournalTip, 'lsn' | 'disks' | 'resync'>) {
     this.lsn = at.lsn;
     this.#disks = at.disks;
     this.#resync = at.resync;
+  }
+
+  /** As the state says; a replay of the log goes on from there. */
+  static of({ table, uploaded, disks }: MachineState): JournalTip {
+    return new JournalTip({
+      lsn: maxLsn(table.lsn, uploaded.lsn),
+      disks: new Map(disks.map((disk) => [disk.index, disk])),
+      resync: table.resync,
+    });
   }
 
   /** By index. */

@@ -1,18 +1,17 @@
 /**
- * One machine's journal on a process server: what its interface (machineJournal.ts) promises, over log, leaf tables and uploader. Everything
- * happens in the order that entryOrder.ts keeps.
+ * One machine's journal on a process server: what its interface (machineJournal.ts) promises, over log, leaf tables and upload. What
+ * happens when is kept in order by entryOrder.ts.
  */
-import { errorMessage } from '../../platform/errors.ts';
-import type { Clock, Disk, Logger, ObjectStore, Random } from '../../platform/ports.ts';
 import type { Lsn } from '../../vault/documents/fields.ts';
 import type { BarrierSummary, ResyncReason } from '../../vault/documents/machineStatus.ts';
-import { Backlog, type BacklogEntry } from './backlog.ts';
+import type { BacklogEntry } from './backlog.ts';
 import { checkBatch } from './batchCheck.ts';
-import { type CacheLog, LogDamage } from './cacheLog.ts';
+import type { CacheLog } from './cacheLog.ts';
 import { EntryOrder } from './entryOrder.ts';
 import { checkBarrierDisks, knownDisk } from './journalDisks.ts';
 import { JournalTables } from './journalTables.ts';
 import { JournalTip } from './journalTip.ts';
+import { JournalUpload, type JournalUploadOptions } from './journalUpload.ts';
 import type { HashPages, LeafTable } from './leafTable.ts';
 import type { LogRun } from './logRun.ts';
 import { maxLsn, minLsn } from './lsn.ts';
@@ -26,22 +25,13 @@ import {
   type MachineJournal,
   type RecordBatch,
 } from './machineJournal.ts';
-import { type MachineState, writeMachineState } from './machineState.ts';
+import { type MachineState, StoredState } from './machineState.ts';
 import { type Barrier, encodeControlRecord, type JournalRecord, RecordKind } from './record.ts';
-import { discardSealed, type SealedSegment } from './sealedFile.ts';
-import type { SegmentCodec } from './segmentCodec.ts';
-import type { Uplink } from './uplink.ts';
-import { Uploader } from './uploader.ts';
+import type { SealedSegment } from './sealedFile.ts';
+import type { UploaderDeps } from './uploader.ts';
 
-export interface LocalJournalDeps {
-  disk: Disk;
-  objects: ObjectStore;
-  codec: SegmentCodec;
-  clock: Clock;
-  random: Random;
-  logger: Logger;
+export interface LocalJournalDeps extends UploaderDeps {
   log: CacheLog;
-  uplink: Uplink;
   hashPages: HashPages;
   /** Resolves when the cache has room, or at once when the signal aborts. */
   waitForSpace(signal: AbortSignal): Promise<void>;
@@ -54,29 +44,23 @@ export interface LocalJournalDeps {
   onClosed(options: { drop: boolean }): Promise<void>;
 }
 
-export interface LocalJournalParts {
+export interface LocalJournalParts extends JournalUploadOptions {
   state: MachineState;
-  dataKey: Uint8Array;
   tables: Map<number, LeafTable>;
-  segmentBytes: number;
-  sealAfterMs: number;
-  sealEarlyBytes: number;
 }
 
 export class LocalJournal implements MachineJournal {
   readonly machineId: string;
   readonly writerEpoch: number;
   readonly #deps: LocalJournalDeps;
-  readonly #backlog: Backlog;
-  readonly #uploader: Uploader;
+  readonly #stored: StoredState;
+  readonly #upload: JournalUpload;
   readonly #tables: JournalTables;
   readonly #order: EntryOrder;
-  /** Of what has taken effect. */
+  /** What has taken effect. */
   readonly #applied: JournalTip;
   /** What `#applied` will be once everything that was asked for has taken effect. */
   #submitted: JournalTip;
-  #state: MachineState;
-  #stateWrites: Promise<void> = Promise.resolve();
   #lastBarrier: BarrierSummary | undefined;
   #stopped: JournalError | undefined;
   readonly #ending = new AbortController();
@@ -86,11 +70,11 @@ export class LocalJournal implements MachineJournal {
 
   constructor(deps: LocalJournalDeps, parts: LocalJournalParts) {
     const { state } = parts;
-    this.#deps = deps;
-    this.machineId = state.machineId;
-    this.writerEpoch = state.writerEpoch;
-    this.#state = state;
     const { machineId, incarnation } = state;
+    this.#deps = deps;
+    this.machineId = machineId;
+    this.writerEpoch = state.writerEpoch;
+    this.#stored = new StoredState(deps.disk, state);
     this.#order = new EntryOrder(
       {
         log: deps.log,
@@ -106,38 +90,20 @@ export class LocalJournal implements MachineJournal {
       pages: deps.hashPages,
       tables: parts.tables,
     });
-    this.#applied = new JournalTip({
-      lsn: maxLsn(state.table.lsn, state.uploaded.lsn),
-      disks: new Map(state.disks.map((disk) => [disk.index, disk])),
-      resync: state.table.resync,
-    });
+    this.#applied = JournalTip.of(state);
     this.#submitted = this.#applied.copy();
     this.#lastBarrier = state.table.lastBarrier;
-    this.#backlog = new Backlog({
-      plainMax: parts.segmentBytes,
-      now: () => ({ wallMs: deps.clock.now(), monotonicMs: deps.clock.monotonic() }),
-    });
-    this.#uploader = new Uploader(deps, {
-      machine: {
-        machineId: state.machineId,
-        dataKey: parts.dataKey,
-        writerEpoch: state.writerEpoch,
-      },
-      backlog: this.#backlog,
-      sealAfterMs: parts.sealAfterMs,
-      sealEarlyBytes: parts.sealEarlyBytes,
-      events: {
-        committed: (sealed) => this.#onCommitted(sealed),
-        fenced: (fenced) => this.#onFenced(fenced),
-        damaged: (error) => this.#onDamaged(error),
-      },
+    this.#upload = new JournalUpload({ ...deps, stored: this.#stored }, parts, {
+      reached: (lsn) => this.#tables.uploaded({ uploadedLsn: lsn, appliedLsn: this.#applied.lsn }),
+      uploaded: () => this.#onUploaded(),
+      fenced: (fenced) => this.#onFenced(fenced),
     });
   }
 
   // ------------------------------------------------------------------------------------------------------------- positions
 
   positions(): JournalPositions {
-    const { uploaded } = this.#state;
+    const { uploaded } = this.#stored.state;
     return {
       journaledLsn: this.#applied.lsn,
       uploadedLsn: uploaded.lsn,
@@ -156,11 +122,11 @@ export class LocalJournal implements MachineJournal {
   }
 
   backlogBytes(): number {
-    return this.#backlog.bytes;
+    return this.#upload.backlog.bytes;
   }
 
   oldestNotUploadedMs(): number | undefined {
-    return this.#backlog.oldestMs;
+    return this.#upload.backlog.oldestMs;
   }
 
   waitingForSpace(): boolean {
@@ -172,17 +138,17 @@ export class LocalJournal implements MachineJournal {
   }
 
   uploadError(): { error: Error; sinceMs: number } | undefined {
-    return this.#uploader.error;
+    return this.#upload.error;
   }
 
   /** Everything up to here is both in the vault and in synced tables: the log may forget it. */
   settledLsn(): Lsn {
-    const { uploaded, table } = this.#state;
+    const { uploaded, table } = this.#stored.state;
     return minLsn(uploaded.lsn, table.lsn);
   }
 
   get incarnation(): bigint {
-    return this.#state.incarnation;
+    return this.#stored.state.incarnation;
   }
 
   // ---------------------------------------------------------------------------------------------------------------- writing
@@ -260,15 +226,16 @@ export class LocalJournal implements MachineJournal {
 
   /** A log entry of an earlier life, in order; before `start`. */
   async replay(entry: BacklogEntry, records: readonly JournalRecord[]): Promise<void> {
+    const { uploaded, table } = this.#stored.state;
     const lastLsn = entry.firstLsn + BigInt(entry.count) - 1n;
-    if (lastLsn > this.#state.uploaded.lsn) this.#backlog.add(entry);
-    if (lastLsn <= this.#state.table.lsn && lastLsn <= this.#state.uploaded.lsn) return;
+    if (lastLsn > uploaded.lsn) this.#upload.backlog.add(entry);
+    if (lastLsn <= table.lsn && lastLsn <= uploaded.lsn) return;
     for (const [i, record] of records.entries()) {
       const lsn = entry.firstLsn + BigInt(i);
       if (record.kind === RecordKind.Barrier) {
         const { timeMs, consistency } = record.barrier;
-        if (lsn > this.#state.table.lsn) this.#applyBarrier({ lsn, timeMs, consistency });
-      } else if (lsn > this.#state.table.lsn) this.#apply(record, lsn);
+        if (lsn > table.lsn) this.#applyBarrier({ lsn, timeMs, consistency });
+      } else if (lsn > table.lsn) this.#apply(record, lsn);
       else this.#markPending(record, lsn);
     }
     await this.#tables.relieve();
@@ -277,13 +244,12 @@ export class LocalJournal implements MachineJournal {
 
   /** The segment that an earlier life sealed covers the backlog up to this LSN. */
   expectSealed(lastLsn: Lsn): void {
-    this.#backlog.endCutAt(lastLsn);
+    this.#upload.backlog.endCutAt(lastLsn);
   }
 
   start(waiting: SealedSegment | undefined): void {
     this.#submitted = this.#applied.copy();
-    const { seq, digest, lsn } = this.#state.uploaded;
-    this.#uploader.start({ seq, digest, lsn }, waiting);
+    this.#upload.start(waiting);
   }
 
   /** Syncs the tables, so that the log before this moment is needed by the upload alone. */
@@ -323,10 +289,10 @@ export class LocalJournal implements MachineJournal {
       `The journal of ${this.machineId} is closed.`,
     );
     this.#ending.abort();
-    await this.#uploader.close();
+    await this.#upload.close();
     await this.#order.settled();
     if (!failed && !options.drop) await this.#checkpoint().catch(() => {});
-    await this.#stateWrites.catch(() => {});
+    await this.#stored.settled();
     await this.#tables.close();
     await this.#deps.onClosed(options);
   }
@@ -337,7 +303,7 @@ export class LocalJournal implements MachineJournal {
   async #takeEffect(entry: BacklogEntry, apply: () => void): Promise<void> {
     apply();
     this.#applied.lsn = entry.firstLsn + BigInt(entry.count) - 1n;
-    this.#backlog.add(entry);
+    this.#upload.backlog.add(entry);
     await this.#onDisk(() => this.#tables.relieve());
   }
 
@@ -348,7 +314,7 @@ export class LocalJournal implements MachineJournal {
   }
 
   #markPending(record: JournalRecord, lsn: Lsn): void {
-    if (record.kind === RecordKind.Data && lsn > this.#state.uploaded.lsn)
+    if (record.kind === RecordKind.Data && lsn > this.#stored.state.uploaded.lsn)
       this.#tables.setPending(record);
   }
 
@@ -381,25 +347,11 @@ export class LocalJournal implements MachineJournal {
   async #checkpoint(): Promise<void> {
     await this.#onDisk(async () => {
       await this.#tables.sync();
-      const table = {
-        lsn: this.#applied.lsn,
-        resync: this.#applied.resync,
-        ...(this.#lastBarrier === undefined ? {} : { lastBarrier: this.#lastBarrier }),
-      };
-      await this.#writeState({ table, disks: [...this.#applied.disks.values()] });
+      const { lsn, resync, disks } = this.#applied;
+      const table = { lsn, resync, lastBarrier: this.#lastBarrier };
+      await this.#stored.change({ table, disks: [...disks.values()] });
     });
     this.#deps.onSettled();
-  }
-
-  /** In order; takes effect in memory once durable. */
-  #writeState(change: Partial<MachineState>): Promise<void> {
-    const written = this.#stateWrites.then(async () => {
-      const state = { ...this.#state, ...change };
-      await writeMachineState(this.#deps.disk, state);
-      this.#state = state;
-    });
-    this.#stateWrites = written.catch(() => {});
-    return written;
   }
 
   /** A failure of the cache's disk is not this machine's alone. */
@@ -415,25 +367,7 @@ export class LocalJournal implements MachineJournal {
 
   // ----------------------------------------------------------------------------------------------------------------- upload
 
-  async #onCommitted(sealed: SealedSegment): Promise<void> {
-    const { seq, lastLsn, barriers } = sealed.header;
-    const before = this.#state.uploaded;
-    const barrier = barriers.at(-1) ?? before.barrier;
-    const appBarrier =
-      barriers.findLast(({ consistency }) => consistency === 'App') ?? before.appBarrier;
-    await this.#writeState({
-      uploaded: {
-        seq,
-        digest: sealed.digest,
-        lsn: lastLsn,
-        ...(barrier === undefined ? {} : { barrier }),
-        ...(appBarrier === undefined ? {} : { appBarrier }),
-      },
-    });
-    this.#backlog.removeThrough(lastLsn);
-    this.#tables.uploaded({ uploadedLsn: lastLsn, appliedLsn: this.#applied.lsn });
-    const othersWait = this.#backlog.bytes > sealed.header.plainLength;
-    await discardSealed(this.#deps.disk, sealed, { othersWait });
+  #onUploaded(): void {
     this.#deps.onSettled();
     const positions = this.positions();
     for (const listener of this.#uploadedListeners) listener(positions);
@@ -444,23 +378,6 @@ export class LocalJournal implements MachineJournal {
     this.#stopped ??= fencedError(this.machineId, fenced);
     this.#ending.abort();
     for (const listener of this.#fencedListeners) listener(fenced);
-  }
-
-  /** The next open begins again from the vault; until then nothing is accepted. */
-  #onDamaged(error: Error): void {
-    // The disk failed in another way, and what it holds may be whole: the next open looks.
-    if (!(error instanceof LogDamage || error instanceof RangeError)) {
-      this.#deps.onFailed(error);
-      return;
-    }
-    this.#deps.logger.error(
-      { machineId: this.machineId, cause: errorMessage(error) },
-      'the cache lost journaled data of this machine; it begins again from the vault, with a resync',
-    );
-    this.#writeState({ distrusted: errorMessage(error) }).then(
-      () => this.#deps.onFailed(error),
-      () => this.#deps.onFailed(error),
-    );
   }
 
   // ----------------------------------------------------------------------------------------------------------------- checks

@@ -116,6 +116,38 @@ export async function writeMachineState(disk: Disk, state: MachineState): Promis
   await replaceFile(disk, statePath(state.machineId), bytes);
 }
 
+/** A machine's state, in memory and on disk. */
+export class StoredState {
+  readonly #disk: Disk;
+  #state: MachineState;
+  #writes: Promise<void> = Promise.resolve();
+
+  constructor(disk: Disk, state: MachineState) {
+    this.#disk = disk;
+    this.#state = state;
+  }
+
+  get state(): MachineState {
+    return this.#state;
+  }
+
+  /** In order; takes effect in memory once durable. */
+  change(changes: Partial<MachineState>): Promise<void> {
+    const written = this.#writes.then(async () => {
+      const state = { ...this.#state, ...changes };
+      await writeMachineState(this.#disk, state);
+      this.#state = state;
+    });
+    this.#writes = written.catch(() => {});
+    return written;
+  }
+
+  /** Resolves when no write is under way; never rejects. */
+  settled(): Promise<void> {
+    return this.#writes;
+  }
+}
+
 function withChecksum(json: string): string {
   return `${json}\n${crc32(json).toString(16).padStart(8, '0')}\n`;
 }
