@@ -1,37 +1,17 @@
+/** What a cache does with the vault: puts its segments there, and begins again from it. */
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { StoreError } from '../../platform/storeErrors.ts';
-import {
-  dataKey,
-  JournalWorld,
-  machineId,
-  rootOf,
-  sda,
-  until,
-} from '../../test/fakes/journalWorld.ts';
+import { JournalWorld, machineId, rootOf, sda, until } from '../../test/fakes/journalWorld.ts';
 import { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
-import { SourceAgent } from '../../test/fakes/sourceAgent.ts';
+import type { SourceAgent } from '../../test/fakes/sourceAgent.ts';
+import { protectedMachine } from '../../test/fixtures/protectedMachine.ts';
 import { encodeDocument } from '../../vault/documents/codec.ts';
 import { pointDocumentSchema } from '../../vault/documents/point.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import { CHAIN_START } from './chain.ts';
-import { claimJournal, sealJournal } from './claim.ts';
 import { HASH_SIZE, LEAF_SIZE } from './record.ts';
-import { inlineCodec } from './segmentCodec.ts';
 
 const unreachable = new StoreError('VaultUnreachable', 'no answer');
-
-/** A machine replicated by the process server on `world.disk`, everything in the vault. */
-async function protectedMachine(world: JournalWorld) {
-  const cache = await world.open();
-  const journal = await cache.openMachine(world.machine());
-  const agent = new SourceAgent(1, sda.sizeBytes);
-  agent.connect(journal);
-  await agent.resyncIfRequired();
-  await agent.barrier();
-  await agent.uploaded();
-  return { cache, journal, agent };
-}
 
 describe('putting segments', () => {
   test('an answer that was lost is recognised: the same bytes are there, so the segment is ours', async () => {
@@ -109,143 +89,6 @@ describe('putting segments', () => {
     await until(() => journal.positions().uploadedLsn === journaledLsn);
     expect(world.objects.keys().length - before).toBe(2);
     await cache.close();
-  });
-});
-
-describe('who may write a journal', () => {
-  test('a process server that takes over fences the one before; the points of both are right', async () => {
-    const world = new JournalWorld();
-    const first = await protectedMachine(world);
-    const fencedBy: unknown[] = [];
-    first.journal.onFenced((fenced) => fencedBy.push(fenced));
-    // The first one is cut off with a barrier on its way, and the machine moves.
-    world.objects.fault = (operation, key) =>
-      operation === 'putIfAbsent' && key.startsWith('journal/')
-        ? { when: 'before', error: unreachable }
-        : undefined;
-    first.agent.scribble(3);
-    await first.agent.barrier();
-    await until(() => world.clock.sleeping > 0);
-    world.objects.fault = undefined;
-    const other = await world.open({ disk: new MemoryDisk() });
-    const journal = await other.openMachine(world.machine({ writerEpoch: 2 }));
-    expect(journal.resync()).toEqual({ required: false });
-    first.agent.connect(journal);
-    await first.agent.barrier();
-    await first.agent.uploaded();
-    await world.clock.advance(60_000);
-    await until(() => first.journal.fenced() !== undefined);
-    expect(fencedBy).toEqual([{ by: 'HigherEpoch' }]);
-    const batch = { firstLsn: 99n, count: 1, records: new Uint8Array(48) };
-    await expect(first.journal.append(batch)).rejects.toMatchObject({
-      code: 'JournalFenced',
-      fenced: { by: 'HigherEpoch' },
-    });
-    const replayed = await world.replayVault();
-    expect(replayed.wrongBarriers).toEqual([]);
-    expect(rootOf(replayed.disk)).toBe(first.agent.root());
-    await expect(
-      (await world.open({ disk: new MemoryDisk() })).openMachine(world.machine()),
-    ).rejects.toMatchObject({ code: 'JournalFenced', fenced: { by: 'HigherEpoch' } });
-    await first.cache.close();
-    await other.close();
-  });
-
-  test('a segment of the former writer that arrives late is adopted, and the claim goes behind it', async () => {
-    const world = new JournalWorld();
-    const first = await protectedMachine(world);
-    let claimed = false;
-    // While the claim is on its way, the first writer's barrier gets in before it.
-    world.objects.interleave = async (operation, key) => {
-      if (operation !== 'putIfAbsent' || !key.startsWith('journal/') || claimed) return;
-      claimed = true;
-      first.agent.scribble(2);
-      await first.agent.barrier();
-      await first.agent.uploaded();
-    };
-    const claim = await claimJournal(
-      { ...world, codec: inlineCodec },
-      { machineId, dataKey, writerEpoch: 2, side: 'Source' },
-    );
-    expect(claim).toMatchObject({ outcome: 'claimed' });
-    if (claim.outcome !== 'claimed') return;
-    expect(claim.predecessor.lsn).toBe(first.journal.positions().journaledLsn);
-    expect((await world.replayVault()).wrongBarriers).toEqual([]);
-    await first.cache.close();
-  });
-
-  test('two that both believe they own the machine under the same epoch: one is fenced', async () => {
-    const world = new JournalWorld();
-    const first = await protectedMachine(world);
-    const twin = await world.open({ disk: new MemoryDisk() });
-    const journal = await twin.openMachine(world.machine());
-    first.agent.scribble(2);
-    await first.agent.barrier();
-    await until(() => first.journal.fenced() !== undefined);
-    first.agent.connect(journal);
-    await first.agent.barrier();
-    await first.agent.uploaded();
-    const replayed = await world.replayVault();
-    expect(replayed.wrongBarriers).toEqual([]);
-    expect(rootOf(replayed.disk)).toBe(first.agent.root());
-    await first.cache.close();
-    await twin.close();
-  });
-
-  test('a sealed journal stops its writer by name of the failover; only a higher epoch opens it again', async () => {
-    const world = new JournalWorld();
-    const { cache, journal, agent } = await protectedMachine(world);
-    const deps = { ...world, codec: inlineCodec };
-    const request = { machineId, dataKey, failover: 'lost-site', side: 'Source' } as const;
-    const seal = await sealJournal(deps, request);
-    expect(await sealJournal(deps, { ...request, failover: 'another' })).toEqual(seal);
-    expect(seal.failover).toBe('lost-site');
-    agent.scribble(1);
-    await agent.barrier();
-    await until(() => journal.fenced() !== undefined);
-    expect(journal.fenced()).toEqual({ by: 'Seal', failover: 'lost-site' });
-    await cache.close();
-    const lost = await world.open({ disk: new MemoryDisk() });
-    await expect(lost.openMachine(world.machine())).rejects.toMatchObject({
-      code: 'JournalFenced',
-      fenced: { by: 'Seal', failover: 'lost-site' },
-    });
-    const again = await lost.openMachine(world.machine({ writerEpoch: 2 }));
-    agent.connect(again);
-    await agent.barrier();
-    await agent.uploaded();
-    expect((await world.replayVault()).wrongBarriers).toEqual([]);
-    await lost.close();
-  });
-
-  test('there is nothing to seal of a machine that has no journal', async () => {
-    const world = new JournalWorld();
-    await expect(
-      sealJournal(
-        { ...world, codec: inlineCodec },
-        { machineId, dataKey, failover: 'f', side: 'Source' },
-      ),
-    ).rejects.toMatchObject({ code: 'ChainEmpty' });
-  });
-
-  test('the same process server under a higher epoch keeps what it has journaled', async () => {
-    const world = new JournalWorld();
-    const { cache, journal, agent } = await protectedMachine(world);
-    world.objects.fault = (operation) =>
-      operation === 'putIfAbsent' ? { when: 'before', error: unreachable } : undefined;
-    agent.scribble(2);
-    await agent.barrier();
-    const { journaledLsn } = journal.positions();
-    await cache.close();
-    world.objects.fault = undefined;
-    const reopened = await world.open();
-    const next = await reopened.openMachine(world.machine({ writerEpoch: 2 }));
-    expect(next.positions().journaledLsn).toBe(journaledLsn);
-    await until(() => next.positions().uploadedLsn === journaledLsn);
-    const replayed = await world.replayVault();
-    expect(replayed.wrongBarriers).toEqual([]);
-    expect(rootOf(replayed.disk)).toBe(agent.root());
-    await reopened.close();
   });
 });
 
@@ -390,71 +233,3 @@ async function writePoint(world: JournalWorld, agent: SourceAgent): Promise<void
     encodeDocument(pointDocumentSchema, point),
   );
 }
-
-describe('reading the chain', () => {
-  test('nothing past a gap is accepted', async () => {
-    const world = new JournalWorld();
-    const { cache, agent } = await protectedMachine(world);
-    agent.scribble(1);
-    await agent.barrier();
-    await agent.uploaded();
-    await cache.close();
-    await world.objects.remove(vaultLayout.segment(machineId, 1));
-    const seen: number[] = [];
-    const read = async () => {
-      for await (const segment of world.chain().segments(CHAIN_START))
-        seen.push(segment.header.seq);
-    };
-    await expect(read()).rejects.toMatchObject({ code: 'ChainGap' });
-    expect(seen).toEqual([0]);
-  });
-
-  test('a segment of another line is refused, and so is one that goes back in epoch', async () => {
-    const world = new JournalWorld();
-    const { cache } = await protectedMachine(world);
-    await cache.close();
-    const newest = (await world.chain().newest())?.position;
-    if (newest === undefined) throw new Error('no journal');
-    const next = async (after: typeof newest) => await world.chain().segments(after).next();
-    const one = { ...newest, seq: newest.seq - 1 };
-    await expect(next(one)).rejects.toMatchObject({ code: 'ChainBroken' });
-    const header = (await world.chain().newest())?.header;
-    const before = {
-      seq: one.seq,
-      digest: header?.previousDigest ?? '',
-      lsn: (header?.firstLsn ?? 0n) - 1n,
-    };
-    await expect(next({ ...before, writerEpoch: 2 })).rejects.toMatchObject({
-      code: 'ChainBroken',
-    });
-    await expect(next({ ...before, writerEpoch: 0 })).rejects.toThrow('without a claim');
-    await expect(next({ ...before, writerEpoch: 1, sealed: true })).rejects.toThrow(
-      'follows a seal',
-    );
-    await expect(next({ ...before, lsn: before.lsn - 1n })).rejects.toThrow('begins at LSN');
-    expect((await next({ ...before, writerEpoch: 1 })).value?.header.seq).toBe(newest.seq);
-  });
-
-  test('the newest segment is found in a journal of any length, trimmed or not, in few requests', async () => {
-    for (const { length, trimmed } of [
-      { length: 1, trimmed: 0 },
-      { length: 2, trimmed: 1 },
-      { length: 37, trimmed: 0 },
-      { length: 37, trimmed: 36 },
-      { length: 64, trimmed: 20 },
-    ]) {
-      const world = new JournalWorld();
-      const deps = { ...world, codec: inlineCodec };
-      for (let epoch = 1; epoch <= length; epoch++)
-        await claimJournal(deps, { machineId, dataKey, writerEpoch: epoch, side: 'Source' });
-      for (let seq = 0; seq < trimmed; seq++)
-        await world.objects.remove(vaultLayout.segment(machineId, seq));
-      const asked = world.objects.log.length;
-      expect((await world.chain().newest())?.position.seq).toBe(length - 1);
-      expect(world.objects.log.length - asked).toBeLessThan(20);
-      expect((await world.chain().newest({ from: length - 1 }))?.position.seq).toBe(length - 1);
-      expect((await world.chain().newest({ from: 5 }))?.position.seq).toBe(length - 1);
-    }
-    expect(await new JournalWorld().chain().newest()).toBeUndefined();
-  });
-});
