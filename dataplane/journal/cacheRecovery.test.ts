@@ -1,11 +1,10 @@
+/** The cache's log: what was appended comes back, whatever a crash, a bad disk or somebody else made of its files. */
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { JournalWorld, machineId as machine, sda, until } from '../../test/fakes/journalWorld.ts';
 import { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
 import { silentLogger } from '../../test/fakes/silentLogger.ts';
-import { SourceAgent } from '../../test/fakes/sourceAgent.ts';
-import type { Cache } from './cache.ts';
+import { cut, damage, flip } from '../../test/fixtures/fileDamage.ts';
 import { ENTRY_HEADER_SIZE, encodeEntryHeader, entrySize, LOG_HEADER_SIZE } from './cacheEntry.ts';
 import { CacheLog, logFileName, readEntries } from './cacheLog.ts';
 import { decideRecovery, type LogFileState, recoverLog, recoveryTable } from './cacheRecovery.ts';
@@ -45,28 +44,6 @@ async function lsnsOf(disk: MemoryDisk, owner = machineId): Promise<number[]> {
     }
   return lsns;
 }
-
-async function edit(
-  disk: MemoryDisk,
-  where: number | string,
-  change: (bytes: Uint8Array) => Uint8Array,
-) {
-  const path = typeof where === 'string' ? where : logFileName(where);
-  const file = await disk.open(path, 'create');
-  const bytes = new Uint8Array(await file.size());
-  await file.read(bytes, 0);
-  const changed = change(bytes);
-  await file.truncate(0);
-  await file.write(changed, 0);
-  await file.sync();
-  await file.close();
-}
-
-const flip = (at: number) => (bytes: Uint8Array) => {
-  bytes[at] = (bytes[at] as number) ^ 1;
-  return bytes;
-};
-const cut = (by: number) => (bytes: Uint8Array) => bytes.slice(0, bytes.length - by);
 
 test('exactly one row of the recovery table matches every state of a log file', () => {
   const used = new Set<string>();
@@ -185,7 +162,7 @@ describe('recovery', () => {
     async (name, change) => {
       const disk = new MemoryDisk();
       const [, , last] = await threeEntries(disk);
-      await edit(disk, 1, change(last));
+      await damage(disk, logFileName(1), change(last));
       const { log, recovered } = await openLog(disk);
       expect(recovered.holes).toEqual([]);
       expect(await disk.list('log')).toContain('000000000001.log.broken');
@@ -199,7 +176,7 @@ describe('recovery', () => {
   test('bytes that a later entry proves to have been synced are damage, and what follows is still found', async () => {
     const disk = new MemoryDisk();
     const [, second] = await threeEntries(disk);
-    await edit(disk, 1, flip(second + 70));
+    await damage(disk, logFileName(1), flip(second + 70));
     const { recovered } = await openLog(disk);
     expect(recovered.holes).toEqual([{ file: 1, offset: second }]);
     expect(await lsnsOf(disk)).toEqual([1, 3]);
@@ -207,10 +184,10 @@ describe('recovery', () => {
 
   test('a file cut short, a lost header and a lost file are damage when a later file exists', async () => {
     for (const harm of [
-      (disk: MemoryDisk) => edit(disk, 1, cut(192)),
-      (disk: MemoryDisk) => edit(disk, 1, cut(10)),
-      (disk: MemoryDisk) => edit(disk, 1, flip(3)),
-      (disk: MemoryDisk) => edit(disk, 1, () => new Uint8Array(0)),
+      (disk: MemoryDisk) => damage(disk, logFileName(1), cut(192)),
+      (disk: MemoryDisk) => damage(disk, logFileName(1), cut(10)),
+      (disk: MemoryDisk) => damage(disk, logFileName(1), flip(3)),
+      (disk: MemoryDisk) => damage(disk, logFileName(1), () => new Uint8Array(0)),
       async (disk: MemoryDisk) => {
         await disk.remove(logFileName(2));
         await disk.syncDirectory('log');
@@ -234,7 +211,7 @@ describe('recovery', () => {
     for (const size of [0, 10, LOG_HEADER_SIZE]) {
       const disk = new MemoryDisk();
       await threeEntries(disk);
-      await edit(disk, 2, () => new Uint8Array(size));
+      await damage(disk, logFileName(2), () => new Uint8Array(size));
       const { log, recovered } = await openLog(disk);
       expect(recovered.holes).toEqual([]);
       await log.append(entry(4));
@@ -258,180 +235,10 @@ describe('recovery', () => {
         if (behind) await threeEntries(disk);
         const lsns = behind ? [1, 2, 3] : [];
         await disk.makeDirectory('log');
-        await edit(disk, 1, (before) => new Uint8Array([...before, ...bytes]));
+        await damage(disk, logFileName(1), (before) => new Uint8Array([...before, ...bytes]));
         expect(await lsnsOf(disk)).toEqual(lsns);
       }),
       { numRuns: 60 },
     );
   });
-});
-
-describe('a machine whose cache was damaged', () => {
-  const limits = { logFileBytes: 100_000 };
-
-  /** A barrier is journaled and can't be uploaded; then the process dies. */
-  async function unfinished() {
-    const world = new JournalWorld({ limits });
-    const cache = await world.open();
-    const journal = await cache.openMachine(world.machine());
-    const agent = new SourceAgent(1, sda.sizeBytes);
-    agent.connect(journal);
-    await agent.resyncIfRequired();
-    await agent.barrier();
-    await agent.uploaded();
-    world.objects.fault = (operation) =>
-      operation === 'putIfAbsent' ? { when: 'before', error: new Error('no link') } : undefined;
-    agent.scribble(10);
-    await agent.barrier();
-    await until(() => world.clock.sleeping > 0);
-    const { cacheId } = cache;
-    const { uploadedLsn, lastBarrierLsn } = journal.positions();
-    await cache.close();
-    world.objects.fault = undefined;
-    return { world, agent, cacheId, uploadedLsn, lastBarrierLsn };
-  }
-
-  /** Time passes until it is open. */
-  async function opened(world: JournalWorld, cache: Cache) {
-    let settled = false;
-    const opening = cache.openMachine(world.machine()).finally(() => {
-      settled = true;
-    });
-    while (!settled) await world.clock.advance(100);
-    return await opening;
-  }
-
-  async function expectResync(world: JournalWorld, agent: SourceAgent) {
-    const cache = await world.open();
-    const journal = await opened(world, cache);
-    expect(journal.resync()).toEqual({ required: true, reason: 'VaultGap' });
-    expect(journal.positions().journaledLsn).toBe(journal.positions().uploadedLsn);
-    expect(world.logger.lines.some(({ level }) => level === 'error')).toBe(true);
-    agent.connect(journal);
-    await agent.resyncIfRequired();
-    const barrier = await agent.barrier();
-    expect(barrier.disks[0]?.root).toBe(agent.root());
-    await agent.uploaded();
-    const replayed = await world.replayVault();
-    expect(replayed.wrongBarriers).toEqual([]);
-    expect(Buffer.compare(replayed.disk, agent.source.bytes)).toBe(0);
-    await cache.close();
-  }
-
-  test('in its log begins again from the vault, with a resync, and says so', async () => {
-    const { world, agent, cacheId, uploadedLsn } = await unfinished();
-    const { runs } = await recoverLog(world.disk, { cacheId, logger: silentLogger });
-    for (const run of runs)
-      for await (const { header, place } of readEntries(world.disk, run.place, run))
-        if (header.firstLsn === uploadedLsn + 2n)
-          await edit(world.disk, place.file, flip(place.offset + 200));
-    await expectResync(world, agent);
-  });
-
-  test.each([
-    ['empty', () => new Uint8Array(0)],
-    ['cut', (bytes: Uint8Array) => bytes.slice(0, bytes.length / 2)],
-    ['zeros', (bytes: Uint8Array) => new Uint8Array(bytes.length)],
-    ['no text', (bytes: Uint8Array) => bytes.map((byte) => byte ^ 0xff)],
-    ['too long', () => new Uint8Array(3 << 20)],
-    [
-      'of another machine',
-      (bytes: Uint8Array) =>
-        new TextEncoder().encode(new TextDecoder().decode(bytes).replace(machine, 'b'.repeat(32))),
-    ],
-    [
-      'of another version',
-      (bytes: Uint8Array) =>
-        new TextEncoder().encode(
-          new TextDecoder().decode(bytes).replace('"version":1', '"version":9'),
-        ),
-    ],
-  ])('in its state file, which is %s, begins again too', async (_, change) => {
-    const { world, agent } = await unfinished();
-    await edit(world.disk, `machines/${machine}/state.json`, change);
-    await expectResync(world, agent);
-  });
-
-  test.each(['state.json', '.leaves', '.seg'])(
-    'in sectors under its %s that can not be read any more begins again too',
-    async (name) => {
-      const { world, agent } = await unfinished();
-      // Until the file is made anew.
-      let bad = true;
-      world.disk.fault = (operation, path) => {
-        if (!path.startsWith('machines/') || !path.includes(name)) return undefined;
-        if (operation === 'rename' || operation === 'remove') bad = false;
-        if (operation !== 'read' || !bad) return undefined;
-        return Object.assign(new Error('i/o error'), { code: 'EIO' });
-      };
-      await expectResync(world, agent);
-    },
-  );
-
-  test.each(['state.json', '.leaves', '.seg', '.log'])(
-    'in sectors under its %s that can not be read for a moment has all that was acknowledged',
-    async (name) => {
-      const { world, lastBarrierLsn } = await unfinished();
-      const cache = await world.open();
-      let failures = 2;
-      world.disk.fault = (operation, path) => {
-        if (operation !== 'read' || !path.includes(name) || failures === 0) return undefined;
-        failures -= 1;
-        return Object.assign(new Error('i/o error'), { code: 'EIO' });
-      };
-      const journal = await opened(world, cache);
-      expect(failures).toBe(0);
-      expect(journal.resync()).toEqual({ required: false });
-      expect(journal.positions().lastBarrierLsn).toBe(lastBarrierLsn);
-      await cache.close();
-    },
-  );
-
-  test('in its tables, its sealed segment or its whole log too', async () => {
-    for (const harm of ['leaves', 'seg', 'log'] as const) {
-      const { world, agent } = await unfinished();
-      const directory = `machines/${machine}`;
-      const names = await world.disk.list(directory);
-      const name = names.find((candidate) => candidate.endsWith(`.${harm}`));
-      if (harm === 'leaves') await world.disk.remove(`${directory}/${name}`);
-      else if (harm === 'seg') {
-        const file = await world.disk.open(`${directory}/${name}`, 'readWrite');
-        await file.write(Uint8Array.of(0xee), 900);
-        await file.close();
-      } else
-        for (const file of await world.disk.list('log')) await world.disk.remove(`log/${file}`);
-      await expectResync(world, agent);
-    }
-  });
-});
-
-test('a full cache makes appends wait until uploads have freed it, and drops nothing', async () => {
-  const world = new JournalWorld({ limits: { logFileBytes: 60_000, maxBytes: 200_000 } });
-  const cache = await world.open();
-  const journal = await cache.openMachine(world.machine());
-  const agent = new SourceAgent(3, sda.sizeBytes);
-  agent.connect(journal);
-  await agent.resyncIfRequired();
-  await agent.barrier();
-  await agent.uploaded();
-  world.objects.fault = (operation) =>
-    operation === 'putIfAbsent' ? { when: 'before', error: new Error('no link') } : undefined;
-  agent.scribble(60);
-  const sending = agent.barrier();
-  await until(() => journal.waitingForSpace());
-  expect(cache.usage().freeBytes).toBe(0);
-  await world.clock.advance(10_000);
-  expect(journal.waitingForSpace()).toBe(true);
-  world.objects.fault = undefined;
-  let done = false;
-  void sending.then(() => {
-    done = true;
-  });
-  for (let i = 0; i < 200 && !done; i++) await world.clock.advance(5000);
-  await sending;
-  await agent.uploaded();
-  const replayed = await world.replayVault();
-  expect(replayed.wrongBarriers).toEqual([]);
-  expect(Buffer.compare(replayed.disk, agent.source.bytes)).toBe(0);
-  await cache.close();
 });

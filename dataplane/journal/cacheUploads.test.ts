@@ -1,9 +1,10 @@
-/** How the uploads of several machines share one way to the vault, through the whole cache, in virtual time. */
+/** How machines share one way to the vault, and the cache's room while it is slow: through the whole cache, in virtual time. */
 import { describe, expect, test } from 'vitest';
 import { StoreError } from '../../platform/storeErrors.ts';
 import { JournalWorld, machineId, sda, until } from '../../test/fakes/journalWorld.ts';
 import { SeededRandom } from '../../test/fakes/seededRandom.ts';
 import { SourceAgent } from '../../test/fakes/sourceAgent.ts';
+import { protectedMachine } from '../../test/fixtures/protectedMachine.ts';
 import { limitInForce } from '../../vault/documents/bandwidth.ts';
 import type { Cache } from './cache.ts';
 import type { MachineJournal } from './machineJournal.ts';
@@ -137,6 +138,31 @@ describe('when several machines are behind', () => {
     await until(() => closed);
     await closing;
   });
+});
+
+test('a full cache makes appends wait until uploads have freed it, and drops nothing', async () => {
+  const world = new JournalWorld({ limits: { logFileBytes: 60_000, maxBytes: 200_000 } });
+  const { cache, journal, agent } = await protectedMachine(world, { seed: 3 });
+  world.objects.fault = (operation) =>
+    operation === 'putIfAbsent' ? { when: 'before', error: new Error('no link') } : undefined;
+  agent.scribble(60);
+  const sending = agent.barrier();
+  await until(() => journal.waitingForSpace());
+  expect(cache.usage().freeBytes).toBe(0);
+  await world.clock.advance(10_000);
+  expect(journal.waitingForSpace()).toBe(true);
+  world.objects.fault = undefined;
+  let done = false;
+  void sending.then(() => {
+    done = true;
+  });
+  for (let i = 0; i < 200 && !done; i++) await world.clock.advance(5000);
+  await sending;
+  await agent.uploaded();
+  const replayed = await world.replayVault();
+  expect(replayed.wrongBarriers).toEqual([]);
+  expect(Buffer.compare(replayed.disk, agent.source.bytes)).toBe(0);
+  await cache.close();
 });
 
 test('a machine that fills the cache leaves room to those that hold less, until they hold as much', async () => {
