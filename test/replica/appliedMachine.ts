@@ -4,7 +4,7 @@ import { type Trimmed, trimJournal } from '../../dataplane/journal/journalRetent
 import { retirePoints } from '../../dataplane/journal/pointRetention.ts';
 import { readPoints } from '../../dataplane/journal/points.ts';
 import { decodeRecord, RecordKind } from '../../dataplane/journal/record.ts';
-import { Replica } from '../../dataplane/journal/replica.ts';
+import type { Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
 import { inlineCodec } from '../../dataplane/journal/segmentCodec.ts';
 import type { Clock, ObjectStore, PageBlobStore } from '../../platform/ports.ts';
@@ -13,6 +13,7 @@ import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
 import { applyRecord } from '../fakes/records.ts';
 import { silentLogger } from '../fakes/silentLogger.ts';
 import { problemsOfPoint } from './checkPoint.ts';
+import { openReplica } from './openReplica.ts';
 import { SampleMachine } from './sampleMachine.ts';
 
 const MIB = 1 << 20;
@@ -37,17 +38,12 @@ export class AppliedMachine {
 
   /** Each round is a segment that ends with a barrier; the first one comes behind a claim. */
   async write(rounds: number): Promise<void> {
-    for (let round = 0; round < rounds; round += 1) {
-      for (let record = 0; record < 3; record += 1) this.machine.writeRandom();
-      this.machine.barrier();
-      await this.machine.cut();
-    }
+    await this.machine.writeRounds(rounds, { records: 3 });
   }
 
   async open(holder = 'applier:test'): Promise<Replica> {
-    const { machineId, disks, dataKey } = this.machine;
     const limits = { backlogBarriers: 1000 };
-    return await Replica.open(this.deps, { machineId, disks, dataKey, holder, limits });
+    return await openReplica(this.deps, this.machine, { holder, limits });
   }
 
   /** Makes every barrier a recovery point, up to an LSN or to the journal's end. */

@@ -1,11 +1,30 @@
 import { DiskTree } from '../../dataplane/journal/merkle.ts';
+import { readPoints } from '../../dataplane/journal/points.ts';
 import { HASH_SIZE } from '../../dataplane/journal/record.ts';
 import { decodeVhdFooter, vhdBodySize } from '../../dataplane/journal/vhd.ts';
-import type { PageBlobStore } from '../../platform/ports.ts';
+import type { ObjectStore, PageBlobStore } from '../../platform/ports.ts';
 import type { PointDocument } from '../../vault/documents/point.ts';
-import { rootOf, type SampleBarrier } from './sampleMachine.ts';
+import { rootOf, type SampleBarrier, type SampleMachine } from './sampleMachine.ts';
 
 const READ_SIZE = 4 << 20;
+
+/** What is wrong with a machine's points: there must be one of each of these barriers, and no other. */
+export async function problemsOfPoints(
+  stores: { objects: ObjectStore; pages: PageBlobStore },
+  machine: SampleMachine,
+  barriers: readonly SampleBarrier[] = machine.barriers,
+): Promise<string[]> {
+  const points = await readPoints(stores.objects, machine.machineId);
+  const problems: string[] = [];
+  if (points.length !== barriers.length)
+    problems.push(`${points.length} points of ${barriers.length} barriers`);
+  for (const point of points) {
+    const barrier = barriers.find(({ lsn }) => lsn === point.lsn);
+    if (barrier === undefined) problems.push(`a point at LSN ${point.lsn}`);
+    else problems.push(...(await problemsOfPoint(stores.pages, point, barrier)));
+  }
+  return problems;
+}
 
 /**
  * What is wrong with a point, compared with what the machine's disks were at its barrier: bytes, footer, leaf table, roots.

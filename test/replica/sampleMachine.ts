@@ -179,6 +179,20 @@ export class SampleMachine {
     this.#count = 0;
   }
 
+  /** Each round is a segment that ends with a barrier. Every so many records one is a whole leaf. */
+  async writeRounds(
+    rounds: number,
+    options: { records?: number; wholeEvery?: number } = {},
+  ): Promise<void> {
+    const { records = 40, wholeEvery } = options;
+    for (let round = 0; round < rounds; round += 1) {
+      for (let record = 0; record < records; record += 1)
+        this.writeRandom({ whole: wholeEvery !== undefined && record % wholeEvery === 0 });
+      this.barrier();
+      await this.cut();
+    }
+  }
+
   async seal(failover: string): Promise<void> {
     await this.cut();
     await this.#put({ kind: 'Seal', firstLsn: this.#lsn + 1n, failover });
