@@ -1,28 +1,18 @@
 /** One real process server with many agents: what it holds in memory does not grow with them, and a limit on its uploads is kept. */
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { expect } from 'vitest';
 import {
   encodeControlRecord,
   encodeDataHeader,
   RecordKind,
 } from '../../dataplane/journal/record.ts';
-import { ensureVaultContainer, openVaultStores } from '../../platform/azure/vaultStores.ts';
 import { systemClock } from '../../platform/node/clock.ts';
-import { systemRandom } from '../../platform/node/random.ts';
-import { connectTls } from '../../platform/node/tls.ts';
-import type { Channel, ObjectStore } from '../../platform/ports.ts';
-import { createCertificateRequest } from '../../vault/authority.ts';
-import { processServerOfIdentities } from '../../vault/identity.ts';
 import { freshMemory, ScriptedAgent } from '../fakes/scriptedAgent.ts';
-import { type AssignedMachine, ScriptedOperator } from '../fakes/scriptedOperator.ts';
-import { type Azurite, startAzurite } from '../servers/azurite.ts';
-import { ProcessServerProcess } from '../servers/processServerProcess.ts';
+import type { AssignedMachine } from '../fakes/scriptedOperator.ts';
+import { type ServerRoom, test } from '../fixtures/serverRoom.ts';
+import type { ProcessServerProcess } from '../servers/processServerProcess.ts';
 
-const deps = { clock: systemClock, random: systemRandom };
 const GIB = 2 ** 30;
 const AGENTS = 200;
 const AT_ONCE = 16;
@@ -30,62 +20,17 @@ const AT_ONCE = 16;
 const LEAVES = 32;
 const PEAK_MIB_MAX = 600;
 
-let azurite: Azurite;
-let directory: string;
-let store: ObjectStore;
-let operator: ScriptedOperator;
-let server: ProcessServerProcess;
-let port: number;
-let channels: Channel[];
-let end: AbortController;
-let enrolling: Promise<void>;
-
-beforeEach(async () => {
-  directory = await mkdtemp(path.join(tmpdir(), 'farshore-many-agents-'));
-  channels = [];
-  azurite = await startAzurite();
-  const access = { connectionString: azurite.connectionString, container: 'vault' };
-  await ensureVaultContainer(deps, access);
-  store = openVaultStores(deps, access).objects;
-  operator = await ScriptedOperator.create({ ...deps, store });
-  end = new AbortController();
-  enrolling = answerEnrolments(end.signal);
-  server = await ProcessServerProcess.start({
-    directory,
-    bootstrap: {
-      name: 'ps1',
-      vault: { container: 'vault', prefix: '', connectionString: azurite.connectionString },
-      vaultId: operator.vault.vaultId,
-      controllerPublicKey: operator.signingKey.publicKey,
-      token: operator.token,
-    },
-  });
-  port = await server.port();
-});
-
-afterEach(async () => {
-  end.abort();
-  await enrolling;
-  for (const channel of channels) channel.destroy();
-  await server.kill('SIGKILL');
-  await azurite.stop();
-  await rm(directory, { recursive: true, force: true });
-});
-
-async function answerEnrolments(signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
-    await operator.answerEnrolments().catch(() => undefined);
-    await systemClock.sleep(100, signal).catch(() => undefined);
-  }
-}
-
 /** Agents of machines on the list, welcomed; few at a time, for the two cores do both sides of every handshake. */
-async function connectAll(machines: readonly { machineId: string }[]): Promise<ScriptedAgent[]> {
+async function connectAll(
+  room: ServerRoom,
+  server: ProcessServerProcess,
+  machines: readonly { machineId: string }[],
+): Promise<ScriptedAgent[]> {
   const agents: ScriptedAgent[] = [];
   const left = [...machines];
   const some = async () => {
     for (let next = left.shift(); next !== undefined; next = left.shift())
-      agents.push(await connect(next.machineId));
+      agents.push(await connect(room, server, next.machineId));
   };
   const connecting = new AbortController();
   const talking = (async () => {
@@ -105,20 +50,15 @@ async function connectAll(machines: readonly { machineId: string }[]): Promise<S
 }
 
 /** Tried again until the list has arrived. */
-async function connect(machineId: string): Promise<ScriptedAgent> {
-  const { csrPem, privateKeyPem } = await createCertificateRequest(deps, { commonName: machineId });
-  const certificatePem = await operator.authority.issueMachine({ csrPem, machineId });
+async function connect(
+  room: ServerRoom,
+  server: ProcessServerProcess,
+  machineId: string,
+): Promise<ScriptedAgent> {
+  const proof = await room.credentials(machineId);
   for (const deadline = performance.now() + 60_000; ; ) {
     try {
-      const channel = await connectTls({
-        host: '127.0.0.1',
-        port,
-        ca: operator.vault.ca.certificatePem,
-        cert: certificatePem,
-        key: privateKeyPem,
-        accepts: (identities) => processServerOfIdentities(identities) === 'ps1',
-      });
-      channels.push(channel);
+      const channel = await room.channelTo(server, proof);
       const memory = freshMemory(machineId);
       const agent = new ScriptedAgent({ channel, clock: systemClock, memory });
       agent.sizeBytes = 64 * GIB;
@@ -159,30 +99,36 @@ async function replicate(agent: ScriptedAgent, options: { leaves: number; shift:
 }
 
 /** The most memory that the process server ever had resident, MiB. */
-function peakMib(): number {
+function peakMib(server: ProcessServerProcess): number {
   const status = readFileSync(`/proc/${server.pid}/status`, 'utf8');
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024;
 }
 
-test(`${AGENTS} agents that send at the same time are served within ${PEAK_MIB_MAX} MiB of memory`, async () => {
+test(`${AGENTS} agents that send at the same time are served within ${PEAK_MIB_MAX} MiB of memory`, async ({
+  room,
+}) => {
+  const server = await room.start();
+  await server.port();
   const machines: AssignedMachine[] = Array.from({ length: AGENTS }, (_, index) => ({
-    machineId: operator.addMachine(`m${index}`),
+    machineId: room.operator.addMachine(`m${index}`),
     name: `m${index}`,
   }));
-  await operator.assign('ps1', machines);
-  const agents = await connectAll(machines);
+  await room.operator.assign('ps1', machines);
+  const agents = await connectAll(room, server, machines);
   await Promise.all(agents.map((agent, shift) => replicate(agent, { leaves: LEAVES, shift })));
-  const status = await operator.status('ps1');
+  const status = await room.operator.status('ps1');
   expect(status?.machines).toHaveLength(AGENTS);
-  console.log(`VmHWM of the process server: ${peakMib().toFixed(0)} MiB`);
-  expect(peakMib()).toBeLessThan(PEAK_MIB_MAX);
+  console.log(`VmHWM of the process server: ${peakMib(server).toFixed(0)} MiB`);
+  expect(peakMib(server)).toBeLessThan(PEAK_MIB_MAX);
 }, 300_000);
 
-test('a limit in the list slows the uploads of a process server that runs', async () => {
-  const machines = [{ machineId: operator.addMachine('slow'), name: 'slow' }];
+test('a limit in the list slows the uploads of a process server that runs', async ({ room }) => {
+  const server = await room.start();
+  await server.port();
+  const machines = [{ machineId: room.operator.addMachine('slow'), name: 'slow' }];
   const bytesPerSecond = 512 << 10;
-  await operator.assign('ps1', machines, { bandwidth: { bytesPerSecond, windows: [] } });
-  const agent = await connect(machines[0]?.machineId ?? '');
+  await room.operator.assign('ps1', machines, { bandwidth: { bytesPerSecond, windows: [] } });
+  const agent = await connect(room, server, machines[0]?.machineId ?? '');
   const since = performance.now();
   await replicate(agent, { leaves: LEAVES, shift: 0 });
   const seconds = (performance.now() - since) / 1000;

@@ -1,207 +1,58 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect } from 'vitest';
 import { FrameType, RefusalCode } from '../../dataplane/wire/messages.ts';
-import { ensureVaultContainer, openVaultStores } from '../../platform/azure/vaultStores.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { systemRandom } from '../../platform/node/random.ts';
 import { connectTls } from '../../platform/node/tls.ts';
-import type { Channel, ObjectStore } from '../../platform/ports.ts';
-import { createCertificateRequest } from '../../vault/authority.ts';
+import type { Channel } from '../../platform/ports.ts';
 import { encodeDocument } from '../../vault/documents/codec.ts';
 import { type VaultDocument, vaultDocumentSchema } from '../../vault/documents/vault.ts';
-import { processServerOfIdentities } from '../../vault/identity.ts';
 import { vaultLayout } from '../../vault/layout.ts';
-import {
-  type AgentMemory,
-  enrolAgent,
-  freshMemory,
-  ScriptedAgent,
-  wholeLeaf,
-} from '../fakes/scriptedAgent.ts';
-import { ScriptedOperator } from '../fakes/scriptedOperator.ts';
-import { type Azurite, startAzurite } from '../servers/azurite.ts';
-import { ProcessServerProcess } from '../servers/processServerProcess.ts';
+import { enrolAgent, freshMemory, ScriptedAgent, wholeLeaf } from '../fakes/scriptedAgent.ts';
+import { eventually, test } from '../fixtures/serverRoom.ts';
+import type { ProcessServerProcess } from '../servers/processServerProcess.ts';
 
-const deps = { clock: systemClock, random: systemRandom };
 const policy = { crashConsistentSeconds: 1, appConsistentSeconds: 0 };
 
-let azurite: Azurite;
-let vaultDirectory: string;
-let directory: string;
-let container: string;
-let store: ObjectStore;
-let operator: ScriptedOperator;
-let atWork: AbortController;
-let working: Promise<void>;
-let processes: ProcessServerProcess[];
-let channels: Channel[];
-let containers = 0;
-
-// Stopped and started again in order: what Azurite had in memory when it is killed is gone, unlike Azure's.
-beforeAll(async () => {
-  vaultDirectory = await mkdtemp(path.join(tmpdir(), 'farshore-processserver-vault-'));
-  azurite = await startAzurite({ dir: vaultDirectory });
-});
-
-afterAll(async () => {
-  await azurite.stop();
-  await rm(vaultDirectory, { recursive: true, force: true });
-});
-
-beforeEach(async () => {
-  directory = await mkdtemp(path.join(tmpdir(), 'farshore-processserver-'));
-  containers += 1;
-  container = `vault-${containers}`;
-  const access = { connectionString: azurite.connectionString, container };
-  await ensureVaultContainer(deps, access);
-  store = openVaultStores(deps, access).objects;
-  operator = await ScriptedOperator.create({ ...deps, store });
-  processes = [];
-  channels = [];
-  atWork = new AbortController();
-  working = answerEnrolments(atWork.signal);
-});
-
-afterEach(async () => {
-  atWork.abort();
-  await working;
-  for (const channel of channels) channel.destroy();
-  await Promise.all(processes.map((process) => process.kill('SIGKILL')));
-  await rm(directory, { recursive: true, force: true });
-});
-
-async function answerEnrolments(signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
-    await operator.answerEnrolments().catch(() => undefined);
-    await systemClock.sleep(100, signal).catch(() => undefined);
-  }
-}
-
-function bootstrap(name: string, changes: { token?: string; connectionString?: string } = {}) {
-  return {
-    name,
-    vault: {
-      container,
-      prefix: '',
-      connectionString: changes.connectionString ?? azurite.connectionString,
-    },
-    vaultId: operator.vault.vaultId,
-    controllerPublicKey: operator.signingKey.publicKey,
-    token: changes.token ?? operator.token,
-  };
-}
-
-async function start(
-  options: { name?: string; cache?: string; token?: string; connectionString?: string } = {},
-): Promise<ProcessServerProcess> {
-  const started = await ProcessServerProcess.start({
-    directory,
-    bootstrap: bootstrap(options.name ?? 'ps1', options),
-    ...(options.cache === undefined ? {} : { cache: options.cache }),
-  });
-  processes.push(started);
-  return started;
-}
-
-async function eventually<T>(
-  look: () => Promise<T | undefined | false> | T | undefined | false,
-  what: string,
-): Promise<T> {
-  const deadline = performance.now() + 60_000;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined && found !== false) return found;
-    if (performance.now() > deadline) throw new Error(`never came true: ${what}`);
-    await systemClock.sleep(100);
-  }
-}
-
-async function credentials(machineId: string): Promise<{ cert: string; key: string }> {
-  const { csrPem, privateKeyPem } = await createCertificateRequest(deps, { commonName: 'm' });
-  return { cert: await operator.authority.issueMachine({ csrPem, machineId }), key: privateKeyPem };
-}
-
-async function channelTo(
-  server: ProcessServerProcess,
-  options: { cert?: string; key?: string } = {},
-): Promise<Channel> {
-  const channel = await connectTls({
-    host: '127.0.0.1',
-    port: await server.port(),
-    ca: operator.vault.ca.certificatePem,
-    accepts: (identities) => processServerOfIdentities(identities) !== undefined,
-    ...options,
-  });
-  channels.push(channel);
-  return channel;
-}
-
-/** A connected agent. Tries again while the process server says that it is not ready. */
-async function agentOf(server: ProcessServerProcess, memory: AgentMemory) {
-  const proof = await credentials(memory.machineId);
-  return await eventually(async () => {
-    const channel = await channelTo(server, proof);
-    const agent = new ScriptedAgent({ channel, clock: systemClock, memory });
-    try {
-      return { agent, welcome: await agent.begin() };
-    } catch (error) {
-      const isEarly = /NotReady|NotAssigned/.test(String(error));
-      if (!isEarly) throw error;
-      return undefined;
-    }
-  }, 'the process server is ready for the agent');
-}
-
-async function refusalOf(server: ProcessServerProcess, memory: AgentMemory): Promise<string> {
-  const channel = await channelTo(server, await credentials(memory.machineId));
-  const answer = await new ScriptedAgent({ channel, clock: systemClock, memory }).hello();
-  return answer?.type === FrameType.Refused ? answer.message.code : `type ${answer?.type}`;
-}
-
-function machineOf(processServer: string, machineId: string) {
-  return async () =>
-    (await operator.status(processServer))?.machines.find(
-      (machine) => machine.machineId === machineId,
-    );
-}
-
 describe('enrolment', () => {
-  test('gives a certificate for the right passphrase and a clear refusal for a wrong one', async () => {
-    const server = await start();
-    const machineId = operator.addMachine('db1');
+  test('gives a certificate for the right passphrase and a clear refusal for a wrong one', async ({
+    room,
+  }) => {
+    const server = await room.start();
+    const machineId = room.operator.addMachine('db1');
     const ask = async (passphrase: string) =>
       enrolAgent({
-        ...deps,
+        clock: systemClock,
+        random: systemRandom,
         channel: await connectTls({ host: '127.0.0.1', port: await server.port() }),
         name: 'db1',
         passphrase,
       });
     await expect(ask('wrong')).rejects.toThrow('WrongPassphrase');
     await server.logged('Enrolment refused', 'WrongPassphrase');
-    const enrolled = await ask(operator.passphrase);
+    const enrolled = await ask(room.operator.passphrase);
     expect(enrolled.machineId).toBe(machineId);
-    await operator.assign('ps1', [{ machineId, policy }]);
+    await room.operator.assign('ps1', [{ machineId, policy }]);
     const { certificatePem, privateKeyPem } = enrolled;
     await eventually(async () => {
-      const channel = await channelTo(server, { cert: certificatePem, key: privateKeyPem });
+      const channel = await room.channelTo(server, { cert: certificatePem, key: privateKeyPem });
       const memory = freshMemory(machineId);
       const answer = await new ScriptedAgent({ channel, clock: systemClock, memory }).hello();
       return answer?.type === FrameType.Welcome;
     }, 'the enrolled agent is welcome');
   });
 
-  test('does not let one machine’s certificate speak for another', async () => {
-    const server = await start();
-    const [mine, other] = [operator.addMachine('a'), operator.addMachine('b')];
+  test('does not let one machine’s certificate speak for another', async ({ room }) => {
+    const server = await room.start();
+    const [mine, other] = [room.operator.addMachine('a'), room.operator.addMachine('b')];
     await server.port();
-    await operator.assign('ps1', [
+    await room.operator.assign('ps1', [
       { machineId: mine, policy },
       { machineId: other, name: 'b', policy },
     ]);
-    await agentOf(server, freshMemory(other));
-    const channel = await channelTo(server, await credentials(mine));
+    await room.agentOf(server, freshMemory(other));
+    const channel = await room.channelTo(server, await room.credentials(mine));
     const impostor = new ScriptedAgent({ channel, clock: systemClock, memory: freshMemory(other) });
     expect(await impostor.hello()).toMatchObject({
       message: { code: RefusalCode.CertificateOfAnotherMachine },
@@ -209,7 +60,7 @@ describe('enrolment', () => {
     await server.logged('An agent was refused', RefusalCode.CertificateOfAnotherMachine);
     await eventually(
       async () =>
-        (await machineOf('ps1', other)())?.errors.some(
+        (await room.machineOf('ps1', other))?.errors.some(
           (error) => error.code === RefusalCode.CertificateOfAnotherMachine,
         ),
       'the status tells of the impostor',
@@ -218,18 +69,20 @@ describe('enrolment', () => {
 });
 
 describe('the way of the data', () => {
-  test('leads from the agent over a barrier into the vault, and the status tells', async () => {
-    const server = await start();
-    const machineId = operator.addMachine('db1');
+  test('leads from the agent over a barrier into the vault, and the status tells', async ({
+    room,
+  }) => {
+    const server = await room.start();
+    const machineId = room.operator.addMachine('db1');
     await server.port();
-    await operator.assign('ps1', [{ machineId, policy }]);
-    const { agent, welcome } = await agentOf(server, freshMemory(machineId));
+    await room.operator.assign('ps1', [{ machineId, policy }]);
+    const { agent, welcome } = await room.agentOf(server, freshMemory(machineId));
     expect(welcome.resync).toEqual({ required: true, reason: 'Initial' });
     await agent.resync(7);
     const { lsn, timeMs } = await agent.barrier();
     await agent.waitForUploaded(lsn);
     const status = await eventually(async () => {
-      const machine = await machineOf('ps1', machineId)();
+      const machine = await room.machineOf('ps1', machineId);
       return machine?.uploadedBarrier?.lsn === lsn && machine;
     }, 'the status tells the uploaded barrier');
     expect(status).toMatchObject({
@@ -245,18 +98,20 @@ describe('the way of the data', () => {
     expect(await server.kill('SIGTERM')).toBe(0);
   });
 
-  test('loses nothing that was acknowledged when the process is killed, whenever that is', async () => {
-    let server = await start();
-    const machineId = operator.addMachine('db1');
+  test('loses nothing that was acknowledged when the process is killed, whenever that is', async ({
+    room,
+  }) => {
+    let server = await room.start();
+    const machineId = room.operator.addMachine('db1');
     await server.port();
-    await operator.assign('ps1', [{ machineId, policy }]);
+    await room.operator.assign('ps1', [{ machineId, policy }]);
     const memory = freshMemory(machineId);
-    const first = await agentOf(server, memory);
+    const first = await room.agentOf(server, memory);
     await first.agent.resync(1);
     const barrier = await first.agent.barrier();
     memory.cacheId = first.welcome.cacheId;
     for (let round = 0; round < 3; round += 1) {
-      const { agent, welcome } = await agentOf(server, memory);
+      const { agent, welcome } = await room.agentOf(server, memory);
       memory.cacheId = welcome.cacheId;
       let acknowledgedLsn = welcome.journaledLsn;
       for (let leaf = 0; leaf < 16; leaf += 1) {
@@ -269,8 +124,8 @@ describe('the way of the data', () => {
       })().catch(() => undefined);
       await server.kill('SIGKILL');
       await sending;
-      server = await start();
-      const after = await agentOf(server, memory);
+      server = await room.start();
+      const after = await room.agentOf(server, memory);
       expect(after.welcome.cacheId).toBe(welcome.cacheId);
       expect(after.welcome.journaledLsn).toBeGreaterThanOrEqual(acknowledgedLsn);
       expect(after.welcome.journaledLsn).toBeLessThanOrEqual(memory.capturedLsn);
@@ -278,29 +133,29 @@ describe('the way of the data', () => {
       expect(after.welcome.resync).toEqual({ required: false });
       await after.agent.connection.close();
     }
-    const { agent } = await agentOf(server, memory);
+    const { agent } = await room.agentOf(server, memory);
     const { lsn } = await agent.barrier();
     await agent.waitForUploaded(lsn);
   });
 
-  test('goes on from the vault when the cache is gone', async () => {
-    const server = await start({ cache: path.join(directory, 'first') });
-    const machineId = operator.addMachine('db1');
+  test('goes on from the vault when the cache is gone', async ({ room }) => {
+    const server = await room.start({ cache: path.join(room.directory, 'first') });
+    const machineId = room.operator.addMachine('db1');
     await server.port();
-    await operator.assign('ps1', [{ machineId, policy }]);
+    await room.operator.assign('ps1', [{ machineId, policy }]);
     const memory = freshMemory(machineId);
-    const { agent, welcome } = await agentOf(server, memory);
+    const { agent, welcome } = await room.agentOf(server, memory);
     await agent.resync(3);
     const { lsn } = await agent.barrier();
     memory.cacheId = welcome.cacheId;
     await agent.waitForUploaded(lsn);
     await server.kill('SIGKILL');
-    await rm(path.join(directory, 'first'), { recursive: true });
+    await rm(path.join(room.directory, 'first'), { recursive: true });
 
-    const again = await start({ cache: path.join(directory, 'second') });
+    const again = await room.start({ cache: path.join(room.directory, 'second') });
     await again.port();
-    await operator.assign('ps1', [{ machineId, policy }]);
-    const rejoined = await agentOf(again, memory);
+    await room.operator.assign('ps1', [{ machineId, policy }]);
+    const rejoined = await room.agentOf(again, memory);
     expect(rejoined.welcome.cacheId).not.toBe(welcome.cacheId);
     expect(rejoined.welcome.uploadedLsn).toBeGreaterThanOrEqual(lsn);
     expect(rejoined.welcome.lastBarrierLsn).toBe(lsn);
@@ -309,12 +164,12 @@ describe('the way of the data', () => {
     await rejoined.agent.waitForUploaded(next.lsn);
   });
 
-  test('is open while the vault is dead, and catches up', async () => {
-    const server = await start();
-    const machineId = operator.addMachine('db1');
+  test('is open while the vault is dead, and catches up', async ({ azurite, room }) => {
+    const server = await room.start();
+    const machineId = room.operator.addMachine('db1');
     await server.port();
-    await operator.assign('ps1', [{ machineId, policy }]);
-    const { agent } = await agentOf(server, freshMemory(machineId));
+    await room.operator.assign('ps1', [{ machineId, policy }]);
+    const { agent } = await room.agentOf(server, freshMemory(machineId));
     await agent.resync(1);
     await agent.waitForUploaded((await agent.barrier()).lsn);
     await azurite.stop();
@@ -329,47 +184,49 @@ describe('the way of the data', () => {
     }
   });
 
-  test('is fenced for the older of two process servers that both believe they own the machine', async () => {
-    const [one, two] = [await start({ name: 'ps1' }), await start({ name: 'ps2' })];
-    const machineId = operator.addMachine('db1');
+  test('is fenced for the older of two process servers that both believe they own the machine', async ({
+    room,
+  }) => {
+    const [one, two] = [await room.start({ name: 'ps1' }), await room.start({ name: 'ps2' })];
+    const machineId = room.operator.addMachine('db1');
     await Promise.all([one.port(), two.port()]);
-    await operator.assign('ps1', [{ machineId, policy }]);
+    await room.operator.assign('ps1', [{ machineId, policy }]);
     const memory = freshMemory(machineId);
-    const first = await agentOf(one, memory);
+    const first = await room.agentOf(one, memory);
     await first.agent.resync(1);
     memory.cacheId = first.welcome.cacheId;
     await first.agent.waitForUploaded((await first.agent.barrier()).lsn);
 
-    await operator.assign('ps2', [{ machineId, writerEpoch: 2, policy }]);
+    await room.operator.assign('ps2', [{ machineId, writerEpoch: 2, policy }]);
     const clone = { ...memory };
-    const second = await agentOf(two, clone);
+    const second = await room.agentOf(two, clone);
     expect(second.welcome.writerEpoch).toBe(2);
     // The old one does not know yet: it takes more, but what it takes never gets into the journal.
     const sent = first.agent.sendRecords([wholeLeaf(2, 9)]).then(() => first.agent.barrier());
     sent.catch(() => undefined);
     await eventually(
-      async () => (await machineOf('ps1', machineId)())?.fenced,
+      async () => (await room.machineOf('ps1', machineId))?.fenced,
       'the old one says that it is fenced',
     );
-    expect((await machineOf('ps1', machineId)())?.fenced).toEqual({ by: 'HigherEpoch' });
-    expect(await refusalOf(one, memory)).toBe(RefusalCode.NotOwner);
+    expect((await room.machineOf('ps1', machineId))?.fenced).toEqual({ by: 'HigherEpoch' });
+    expect(await room.refusalOf(one, memory)).toBe(RefusalCode.NotOwner);
     if (second.welcome.resync.required) await second.agent.resync(1, 'VaultGap');
     const { lsn } = await second.agent.barrier();
     await second.agent.waitForUploaded(lsn);
   });
 
-  test('serves twenty agents at once', async () => {
-    const server = await start();
+  test('serves twenty agents at once', async ({ room }) => {
+    const server = await room.start();
     await server.port();
     const machines = Array.from({ length: 20 }, (_, index) => ({
-      machineId: operator.addMachine(`m${index}`),
+      machineId: room.operator.addMachine(`m${index}`),
       name: `m${index}`,
       policy,
     }));
-    await operator.assign('ps1', machines);
+    await room.operator.assign('ps1', machines);
     const uploaded = await Promise.all(
       machines.map(async ({ machineId }, index) => {
-        const { agent } = await agentOf(server, freshMemory(machineId));
+        const { agent } = await room.agentOf(server, freshMemory(machineId));
         await agent.resync(index + 1);
         const { lsn } = await agent.barrier();
         await agent.waitForUploaded(lsn);
@@ -387,17 +244,20 @@ describe('frames that are', () => {
     ['flipped', 'FrameDamaged', (bytes) => bytes.fill((bytes[99] ?? 0) ^ 1, 99, 100)],
   ];
 
-  test.each(damages)(
+  test.for(damages)(
     '%s end the session with a clear error and lose nothing',
-    async (_, code, damage) => {
-      const server = await start();
-      const machineId = operator.addMachine('db1');
+    async ([, code, damage], { room }) => {
+      const server = await room.start();
+      const machineId = room.operator.addMachine('db1');
       await server.port();
-      await operator.assign('ps1', [{ machineId, policy }]);
+      await room.operator.assign('ps1', [{ machineId, policy }]);
       const memory = freshMemory(machineId);
-      const proof = await credentials(machineId);
-      await eventually(async () => (await machineOf('ps1', machineId)()) !== undefined, 'assigned');
-      const channel = await channelTo(server, proof);
+      const proof = await room.credentials(machineId);
+      await eventually(
+        async () => (await room.machineOf('ps1', machineId)) !== undefined,
+        'assigned',
+      );
+      const channel = await room.channelTo(server, proof);
       let broken = false;
       const lossy: Channel = {
         peer: channel.peer,
@@ -421,7 +281,7 @@ describe('frames that are', () => {
       if (code !== 'FrameCut')
         expect((await agent.waitFor(FrameType.Refused)).message.message).toContain(code);
       await server.logged('The connection with the agent failed', code);
-      const again = await agentOf(server, memory);
+      const again = await room.agentOf(server, memory);
       expect(again.welcome.journaledLsn).toBeGreaterThanOrEqual(lsn);
       expect(again.welcome.resync).toEqual({ required: false });
     },
@@ -429,37 +289,37 @@ describe('frames that are', () => {
 });
 
 describe('starting', () => {
-  test('with a wrong token ends with a code and says why', async () => {
-    const server = await start({ token: 'not-the-token-at-all' });
+  test('with a wrong token ends with a code and says why', async ({ room }) => {
+    const server = await room.start({ token: 'not-the-token-at-all' });
     expect(await server.exit()).toBe(77);
     const line = await server.logged('The process server ends', 'EnrolmentRefused');
     expect(JSON.stringify(line)).toContain('TokenWrong');
   });
 
-  test('with a key that the vault refuses ends with a code', async () => {
+  test('with a key that the vault refuses ends with a code', async ({ azurite, room }) => {
     const wrong = azurite.connectionString.replace(
       /AccountKey=[^;]+/,
       `AccountKey=${Buffer.alloc(64, 1).toString('base64')}`,
     );
-    const server = await start({ connectionString: wrong });
+    const server = await room.start({ connectionString: wrong });
     expect(await server.exit()).toBe(77);
     await server.logged('The process server ends', 'VaultRefusedKey');
   });
 
-  test('on a vault of a newer format ends with a code and touches nothing', async () => {
-    const document: VaultDocument = { ...operator.vault, formatVersion: 99 };
-    await store.put(vaultLayout.vault, encodeDocument(vaultDocumentSchema, document));
-    const server = await start();
+  test('on a vault of a newer format ends with a code and touches nothing', async ({ room }) => {
+    const document: VaultDocument = { ...room.operator.vault, formatVersion: 99 };
+    await room.store.put(vaultLayout.vault, encodeDocument(vaultDocumentSchema, document));
+    const server = await room.start();
     expect(await server.exit()).toBe(65);
     await server.logged('The process server ends', 'VaultFormatTooNew');
-    expect(await operator.status('ps1')).toBeUndefined();
+    expect(await room.operator.status('ps1')).toBeUndefined();
   });
 
-  test('waits for a vault that does not answer', async () => {
+  test('waits for a vault that does not answer', async ({ azurite, room }) => {
     await azurite.stop();
     let server: ProcessServerProcess;
     try {
-      server = await start();
+      server = await room.start();
       await server.logged('The vault does not answer', 'VaultUnreachable');
     } finally {
       await azurite.restart();
