@@ -1,11 +1,9 @@
 /** Replicas and the applier's process against a real blob service, checked byte for byte and by QEMU's own reading of the VHDs. */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { Gate } from '../../dataplane/applier/gate.ts';
@@ -13,7 +11,6 @@ import { ApplierMetrics } from '../../dataplane/applier/metrics.ts';
 import { SampledVerification } from '../../dataplane/applier/verification.ts';
 import { CHAIN_START } from '../../dataplane/journal/chain.ts';
 import { newestPoint, newestSoundPoint, readPoints } from '../../dataplane/journal/points.ts';
-import { Replica } from '../../dataplane/journal/replica.ts';
 import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
 import { commitSegment } from '../../dataplane/journal/segmentCommit.ts';
 import { encodeVhdFooter, vhdBodySize, vhdUniqueId } from '../../dataplane/journal/vhd.ts';
@@ -37,8 +34,10 @@ import { listPoints } from '../../vault/pointIndex.ts';
 import { ShiftedClock } from '../fakes/shiftedClock.ts';
 import { silentLogger } from '../fakes/silentLogger.ts';
 import { AppliedMachine } from '../replica/appliedMachine.ts';
-import { problemsOfPoint } from '../replica/checkPoint.ts';
+import { problemsOfPoint, problemsOfPoints } from '../replica/checkPoint.ts';
+import { openReplica } from '../replica/openReplica.ts';
 import { type SampleBarrier, SampleMachine } from '../replica/sampleMachine.ts';
+import { ApplierProcess } from '../servers/applierProcess.ts';
 import { type Azurite, startAzurite } from '../servers/azurite.ts';
 
 const MIB = 1 << 20;
@@ -72,30 +71,6 @@ beforeEach(async () => {
 
 function deps() {
   return { ...stores, clock: systemClock, logger: silentLogger };
-}
-
-function openReplica(machine: SampleMachine, holder: string): Promise<Replica> {
-  const { machineId, disks, dataKey } = machine;
-  return Replica.open(deps(), { machineId, disks, dataKey, holder });
-}
-
-async function writeRounds(machine: SampleMachine, rounds: number, records: number): Promise<void> {
-  for (let round = 0; round < rounds; round += 1) {
-    for (let record = 0; record < records; record += 1)
-      machine.writeRandom({ whole: record % 4 === 0 });
-    machine.barrier();
-    await machine.cut();
-  }
-}
-
-async function problemsOfAll(machine: SampleMachine): Promise<string[]> {
-  const problems: string[] = [];
-  for (const point of await readPoints(stores.objects, machine.machineId)) {
-    const barrier = machine.barriers.find(({ lsn }) => lsn === point.lsn);
-    if (barrier === undefined) problems.push(`a point at LSN ${point.lsn}`);
-    else problems.push(...(await problemsOfPoint(stores.pages, point, barrier)));
-  }
-  return problems;
 }
 
 /** Writes a snapshot into a file, holes where the blob has no pages. */
@@ -138,7 +113,7 @@ test('a page that was overwritten past the fence is found, marked, and whole aga
     machine.write({ index: 0, leaf, blockMask: 0xffff, zeroMask: 0 });
   machine.barrier();
   await machine.cut();
-  let replica = await openReplica(machine, 'applier:one');
+  let replica = await openReplica(deps(), machine, { holder: 'applier:one' });
   await replica.applyTo('end', { makePoints: true });
   await replica.close();
   // Somebody with the account's credential writes where only the applier may.
@@ -150,7 +125,7 @@ test('a page that was overwritten past the fence is found, marked, and whole aga
   machine.write({ index: 0, leaf: 20, blockMask: 1, zeroMask: 0 });
   machine.barrier();
   await machine.cut();
-  replica = await openReplica(machine, 'applier:two');
+  replica = await openReplica(deps(), machine, { holder: 'applier:two' });
   await replica.applyTo('end', { makePoints: true });
   const verify = async () => {
     const newest = await newestPoint(stores.objects, machineId);
@@ -193,11 +168,11 @@ test('a page that was overwritten past the fence is found, marked, and whole aga
 test('a replica equals the disks at every barrier, and QEMU reads its VHDs at their exact size', async () => {
   const sizes = [17 * MIB, 5 * MIB + 512];
   const machine = new SampleMachine({ objects: stores.objects, seed: 21, sizes });
-  await writeRounds(machine, 3, 60);
-  const replica = await openReplica(machine, 'applier:test:1');
+  await machine.writeRounds(3, { records: 60, wholeEvery: 4 });
+  const replica = await openReplica(deps(), machine, { holder: 'applier:test:1' });
   await replica.applyTo('end', { makePoints: true });
   await replica.close();
-  expect(await problemsOfAll(machine)).toEqual([]);
+  expect(await problemsOfPoints(stores, machine)).toEqual([]);
   const points = await readPoints(stores.objects, machine.machineId);
   expect(points.map(({ lsn }) => lsn)).toEqual(machine.barriers.map(({ lsn }) => lsn));
   for (const [place, point] of points.entries())
@@ -206,11 +181,11 @@ test('a replica equals the disks at every barrier, and QEMU reads its VHDs at th
 
 test('the newer of two holders wins on every blob; the older one writes nothing more', async () => {
   const machine = new SampleMachine({ objects: stores.objects, seed: 22, sizes: [2 * MIB] });
-  await writeRounds(machine, 1, 20);
-  const older = await openReplica(machine, 'applier:older:1');
+  await machine.writeRounds(1, { records: 20, wholeEvery: 4 });
+  const older = await openReplica(deps(), machine, { holder: 'applier:older:1' });
   await older.applyTo('end', { makePoints: true });
-  const newer = await openReplica(machine, 'applier:newer:1');
-  await writeRounds(machine, 1, 20);
+  const newer = await openReplica(deps(), machine, { holder: 'applier:newer:1' });
+  await machine.writeRounds(1, { records: 20, wholeEvery: 4 });
   await expect(older.applyTo('end', { makePoints: true })).rejects.toMatchObject({
     code: 'ReplicaFenced',
     holder: 'applier:newer:1',
@@ -219,7 +194,7 @@ test('the newer of two holders wins on every blob; the older one writes nothing 
   await newer.applyTo('end', { makePoints: true });
   await newer.close();
   expect((await listPoints(stores.objects, machine.machineId)).lsns).toHaveLength(2);
-  expect(await problemsOfAll(machine)).toEqual([]);
+  expect(await problemsOfPoints(stores, machine)).toEqual([]);
 });
 
 test('past the retention go points, snapshots and segments; the journal reads on, and takes nothing of a writer that slept', async () => {
@@ -277,58 +252,14 @@ test('QEMU reads a footer of any size exactly, up to its own limit of 2040 GiB',
 const token = 'one-time-token-of-the-test';
 const vaultId = 'ef'.repeat(16);
 
-/** The applier as a process of its own. */
-class ApplierProcess {
-  readonly #child: ChildProcess;
-  output = '';
-
-  constructor(files: { bootstrap: string; state: string }) {
-    const main = path.resolve(import.meta.dirname, '../../dataplane/applier/main.ts');
-    this.#child = spawn(
-      process.execPath,
-      [main, '--bootstrap', files.bootstrap, '--state', files.state, '--metrics-port', '0'],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
-    );
-    this.#child.stderr?.on('data', (chunk) => {
-      this.output += chunk;
-    });
-  }
-
-  /** The port that it serves metrics on. */
-  async metrics(): Promise<string> {
-    await waitFor(async () => /"port":\d+/.test(this.output), this);
-    const port = /"port":(\d+)/.exec(this.output)?.[1];
-    const answer = await fetch(`http://127.0.0.1:${port}/metrics`);
-    expect((await fetch(`http://127.0.0.1:${port}/healthz`)).status).toBe(200);
-    return await answer.text();
-  }
-
-  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) {
-      const ended = once(this.#child, 'exit');
-      this.#child.kill(signal);
-      await ended;
-    }
-    return this.#child.exitCode;
-  }
-}
-
-async function waitFor(condition: () => Promise<boolean>, of: ApplierProcess): Promise<void> {
-  for (let tries = 0; tries < 1200; tries += 1) {
-    if (await condition()) return;
-    await delay(50);
-  }
-  throw new Error(`it did not come true; the applier said:\n${of.output}`);
-}
-
 /** What the operator does: answers the enrolment, seals the data key for the applier, enters the machine into the catalog. */
 async function takeIn(machine: SampleMachine, applier: ApplierProcess): Promise<void> {
   const { objects } = stores;
   let key = '';
-  await waitFor(async () => {
+  await applier.waitFor(async () => {
     for await (const found of objects.list(vaultLayout.enrolmentsPrefix)) key = found.key;
     return key !== '';
-  }, applier);
+  });
   const body = (await objects.get(key))?.body ?? new Uint8Array();
   const request = decodeDocument(enrolmentRequestSchema, key, body);
   const id = createHash('sha256').update(certificateRequestDer(request.csrPem)).digest('hex');
@@ -367,7 +298,7 @@ async function takeIn(machine: SampleMachine, applier: ApplierProcess): Promise<
 test('an applier killed without warning in the middle goes on where it was, and gives the replica back at the end', async () => {
   const sizes = [8 * MIB, 4 * MIB];
   const machine = new SampleMachine({ objects: stores.objects, seed: 23, sizes });
-  await writeRounds(machine, 8, 40);
+  await machine.writeRounds(8, { records: 40, wholeEvery: 4 });
   const state = await mkdtemp(path.join(directory, 'applier-'));
   const bootstrap = path.join(state, 'bootstrap.json');
   await writeFile(
@@ -387,19 +318,19 @@ test('an applier killed without warning in the middle goes on where it was, and 
     // Killed whenever another point or two are there; the process before it is fenced each time.
     for (let wanted = 1; wanted <= 5; wanted += 2) {
       const killed = applier;
-      await waitFor(async () => (await points()) >= wanted, killed);
+      await killed.waitFor(async () => (await points()) >= wanted);
       await killed.end('SIGKILL');
       applier = new ApplierProcess({ bootstrap, state });
     }
-    await writeRounds(machine, 1, 10);
+    await machine.writeRounds(1, { records: 10, wholeEvery: 4 });
     const last = applier;
-    await waitFor(async () => (await points()) === machine.barriers.length, last);
-    await waitFor(async () => {
+    await last.waitFor(async () => (await points()) === machine.barriers.length);
+    await last.waitFor(async () => {
       const key = vaultLayout.applierStatus('applier');
       const stored = await stores.objects.get(key);
       const status = stored && decodeDocument(applierStatusSchema, key, stored.body);
       return status?.machines[0]?.recoveryPointLsn === machine.lsn;
-    }, last);
+    });
     expect(await last.metrics()).toContain(
       `farshore_applier_applied_lsn{namespace="sites",machine="shop"} ${machine.lsn}`,
     );
@@ -407,7 +338,7 @@ test('an applier killed without warning in the middle goes on where it was, and 
   } finally {
     await applier.end('SIGKILL');
   }
-  expect(await problemsOfAll(machine)).toEqual([]);
+  expect(await problemsOfPoints(stores, machine)).toEqual([]);
   expect((await readReplicaState(stores.objects, machine.machineId))?.holder).toBe('');
   for (const disk of ['disk-0', 'disk-1'])
     expect((await stores.pages.info(vaultLayout.replica(machine.machineId, disk)))?.leased).toBe(
