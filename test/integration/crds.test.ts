@@ -2,9 +2,9 @@
  * The CRDs on a real API server: they install, the samples pass, defaults are as documented, and everything that CEL or the
  * schema refuses is refused with the words that people will read.
  */
-import { globSync, readFileSync, rmSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   type Failover,
   farshoreTypes,
@@ -17,6 +17,7 @@ import { kubeTypes } from '../../platform/kubernetes.ts';
 import { type FarshoreCluster, startFarshoreCluster } from '../servers/farshoreCluster.ts';
 import type { KubernetesServer } from '../servers/kubernetes.ts';
 import { Applicant, cases, type Loose } from './crds/applicant.ts';
+import { discovered } from './crds/discovery.ts';
 import { failoverChanges, failoverRefusals, immutable } from './crds/failover.ts';
 import {
   externalRefusals,
@@ -26,7 +27,7 @@ import {
 import { protectedVMChanges, protectedVMRefusals } from './crds/protectedVM.ts';
 import { recoveryVaultChanges, recoveryVaultRefusals } from './crds/recoveryVault.ts';
 import { replicationPolicyRefusals } from './crds/replicationPolicy.ts';
-import { fullStatus, ruleMessages } from './crds/schema.ts';
+import { condition, fullStatus, ruleMessages } from './crds/schema.ts';
 import {
   externalSpec,
   failoverSpec,
@@ -69,11 +70,11 @@ describe('the CRDs', () => {
 
   it('are found together as `farshore`, and each by its short name', async () => {
     for (const name of ['farshore', 'rvault', 'rpolicy', 'pvm', 'pserver', 'fo'])
-      await eventually(() => server.kubectl(['get', name, '-n', namespace]));
+      await discovered(server, () => server.kubectl(['get', name, '-n', namespace]));
   });
 
   it('explain their fields to kubectl', async () => {
-    const explained = await eventually(() =>
+    const explained = await discovered(server, () =>
       server.kubectl(['explain', 'failover.spec.desiredState']),
     );
     expect(explained).toContain('It only goes forward');
@@ -396,24 +397,3 @@ it('every rule of every CRD has refused something above, with its own words', ()
   expect(rules.length).toBeGreaterThan(40);
   expect(rules.filter((message) => !told.some((words) => words.includes(message)))).toEqual([]);
 });
-
-function condition(type: string, status: string) {
-  return {
-    type,
-    status,
-    reason: 'Tested',
-    message: '',
-    lastTransitionTime: '2026-01-01T00:00:00Z',
-  };
-}
-
-/** What the API server discovers a moment after a CRD is established; kubectl caches what it saw before. */
-async function eventually(look: () => string): Promise<string> {
-  return await vi.waitFor(
-    () => {
-      rmSync(path.join(server.directory, 'kubectl'), { recursive: true, force: true });
-      return look();
-    },
-    { timeout: 30_000, interval: 200 },
-  );
-}

@@ -1,4 +1,4 @@
-/** What the CRDs say of themselves: their rules, and a status that fills every field. */
+/** What the CRDs say of themselves: their rules, and what a status may hold. */
 import { globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { parse } from 'yaml';
@@ -37,4 +37,15 @@ function sample(schema: Spec): unknown {
   if (schema.type === 'boolean') return false;
   if (schema.format === 'date-time') return '2026-01-01T00:00:00Z';
   return (schema.pattern ?? '').includes('[1-9]') ? '7' : 'Word';
+}
+
+/** As a controller would write it into a status. */
+export function condition(type: string, status: string) {
+  return {
+    type,
+    status,
+    reason: 'Tested',
+    message: '',
+    lastTransitionTime: '2026-01-01T00:00:00Z',
+  };
 }
