@@ -12,6 +12,7 @@ import { startNullStore } from '../servers/nullStoreProcess.ts';
 import { type Benchmark, type BenchOptions, type Figure, median } from './benchmark.ts';
 import { type FioResult, runFio } from './fio.ts';
 import { firstBarrier } from './journalWatch.ts';
+import { cpuSeconds } from './processUse.ts';
 import { startReplicating } from './replicating.ts';
 
 const MIB = 1 << 20;
@@ -28,8 +29,10 @@ const NAMES = Object.keys(LOADS) as Load[];
 interface ImpactRound {
   agent: boolean;
   results: Record<Load, FioResult>;
-  /** Made while fio ran. */
+  /** Made while fio ran, void, and what the agent took of the processors for them and all else. */
   barriers: number;
+  voided: number;
+  agentCpuSeconds: number;
 }
 
 export const impact: Benchmark = async (options) => {
@@ -88,17 +91,27 @@ async function runRound(
   site: Site,
   work: Work & { others: readonly number[]; withAgent: boolean },
 ): Promise<ImpactRound> {
-  if (!work.withAgent) return { agent: false, results: await runLoads(work), barriers: 0 };
+  if (!work.withAgent)
+    return {
+      agent: false,
+      results: await runLoads(work),
+      barriers: 0,
+      voided: 0,
+      agentCpuSeconds: 0,
+    };
   const agent = await site.startAgent();
   await agent.logged('The resync has ended');
   const before = await site.nextBarrier({ withinMs: DEADLINE_MS });
   schedule(work.others, '--idle');
+  const usedBefore = cpuSeconds(agent.pid);
   const results = await runLoads(work);
+  const agentCpuSeconds = cpuSeconds(agent.pid) - usedBefore;
   schedule(work.others, '--other');
   const after = await site.status();
   await stop(site, agent);
   const barriers = (after?.barriers.count ?? 0) - before.barriers.count;
-  return { agent: true, results, barriers };
+  const voided = (after?.barriers.voided ?? 0) - before.barriers.voided;
+  return { agent: true, results, barriers, voided, agentCpuSeconds };
 }
 
 async function stop(site: Site, agent: AgentProcess): Promise<void> {
@@ -176,10 +189,11 @@ function figures(done: readonly ImpactRound[]): Figure[] {
   return found;
 }
 
-function describe({ agent, results, barriers }: ImpactRound): string {
+function describe({ agent, results, barriers, voided, agentCpuSeconds }: ImpactRound): string {
   const loads = MEASURES.flatMap(({ load, what, of }) => {
     const value = of(results[load]);
     return value === undefined ? [] : [`${load} ${what} ${value.toFixed(what === 'IOPS' ? 0 : 3)}`];
   });
-  return `${loads.join(', ')}${agent ? `; ${barriers} barriers` : ''}`;
+  const used = `${barriers} barriers, ${voided} void, agent ${agentCpuSeconds.toFixed(1)} CPU s`;
+  return `${loads.join(', ')}${agent ? `; ${used}` : ''}`;
 }
