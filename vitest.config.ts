@@ -29,6 +29,8 @@ export default defineConfig({
           // Some try every call of a run, one after the other; two cores may have other files at work beside.
           testTimeout: 60_000,
           retry: slow.retry,
+          // By default one core would be left out.
+          maxWorkers: '100%',
         },
       },
       {
