@@ -1,5 +1,5 @@
 /**
- * Runs every check one after the other, shows each one's output, and ends with one line that counts them all:
+ * Runs every check, shows each one's output, and ends with one line that counts them all:
  * a static check counts as one test, and so does each of Vitest's.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -17,13 +17,13 @@ const PROCESSES = [
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'farshore-tests-'));
 const total: Count = { passed: 0, failed: 0, skipped: 0 };
 try {
-  for (const [name, command] of [
-    ['lint', ['biome', 'check', '--error-on-warnings', '.']],
-    ['types', ['tsc', '--noEmit']],
-    ['layers', ['node', 'hack/check-layers.ts']],
-    ['CRD types', ['node', 'hack/generate-crd-types.ts', '--check']],
-  ] as const)
-    add(staticCheck(name, command));
+  const checks = [
+    staticCheck('lint', ['biome', 'check', '--error-on-warnings', '.']),
+    staticCheck('types', ['tsc', '--noEmit']),
+    staticCheck('layers', ['node', 'hack/check-layers.ts']),
+    staticCheck('CRD types', ['node', 'hack/generate-crd-types.ts', '--check']),
+  ];
+  for (const check of checks) add(await check);
   compileOnce();
   // `npm run sim` runs any number.
   process.env.FARSHORE_SIM_SEEDS ??= '200';
@@ -56,9 +56,14 @@ function add(count: Count): void {
   total.skipped += count.skipped;
 }
 
-function staticCheck(name: string, command: readonly string[]): Count {
-  console.log(`--- ${name}`);
-  const { status } = spawnSync(command[0] ?? '', command.slice(1), { stdio: 'inherit' });
+/** Its output comes in one piece. */
+async function staticCheck(name: string, command: readonly string[]): Promise<Count> {
+  const output = path.join(scratch, `${name}.log`);
+  const stream = openSync(output, 'w');
+  const child = spawn(command[0] ?? '', command.slice(1), { stdio: ['ignore', stream, stream] });
+  const status = await new Promise<number | null>((resolve) => child.once('exit', resolve));
+  closeSync(stream);
+  console.log(`--- ${name}\n${readFileSync(output, 'utf8')}`);
   return status === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 };
 }
 
