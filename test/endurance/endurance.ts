@@ -55,7 +55,7 @@ async function endure(): Promise<void> {
   say('starting an API server, storage, an operator, two process servers and an applier');
   const site = await EnduranceSite.start({ folder, logs, undo, patience, say });
   for (const { name, disksMiB } of MACHINES) await site.addMachine(name, disksMiB);
-  run = new Run({ site, patience, seed: options.seed, minutes: options.minutes, say });
+  run = new Run({ ...options, site, patience, say });
   await run.begin({ logs, undo });
   await run.faults();
   await run.converge();

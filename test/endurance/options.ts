@@ -1,9 +1,12 @@
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import { FAULTS } from './deck.ts';
 
 export interface Options {
   minutes: number;
   seed: number;
+  /** Names of faults: no others are struck. */
+  faults: readonly string[];
   json: string | undefined;
   /** Where the processes' logs stay. */
   logs: string | undefined;
@@ -21,6 +24,7 @@ export function parseOptions(argv: readonly string[]): Options {
     )
     .requiredOption('--minutes <n>', 'how long faults are struck', positive)
     .option('--seed <n>', 'decides which faults; a random one is said', whole)
+    .option('--faults <names>', 'strike these alone, separated by commas', names)
     .option('--json <file>', 'write the figures there', (file) => path.resolve(file))
     .option('--logs <folder>', 'keep the logs of all processes there', (folder) =>
       path.resolve(folder),
@@ -28,8 +32,19 @@ export function parseOptions(argv: readonly string[]): Options {
     .addHelpText('after', EXPLANATION)
     .allowExcessArguments(false)
     .parse(argv, { from: 'user' });
-  const { minutes, seed, json, logs } = command.opts();
-  return { minutes, seed: seed ?? Math.floor(Math.random() * 2 ** 31), json, logs };
+  const { minutes, seed, faults, json, logs } = command.opts();
+  return {
+    ...{ minutes, seed: seed ?? Math.floor(Math.random() * 2 ** 31) },
+    ...{ faults: faults ?? FAULTS, json, logs },
+  };
+}
+
+function names(text: string): string[] {
+  const wanted = text.split(',');
+  const unknown = wanted.find((name) => !FAULTS.includes(name));
+  if (unknown !== undefined)
+    throw new InvalidArgumentError(`There is no fault ${unknown}; there are ${FAULTS.join(', ')}.`);
+  return wanted;
 }
 
 function positive(text: string): number {

@@ -4,6 +4,7 @@ import type { Undo } from '../../hack/demonstration/undo.ts';
 import { listPoints } from '../../vault/pointIndex.ts';
 import { Chance } from '../sim/chance.ts';
 import { AgentLog } from './agentLog.ts';
+import { Deck } from './deck.ts';
 import { type Fault, KINDS } from './faults.ts';
 import { type Journal, readJournal, resentUnder, rpoSamples } from './journal.ts';
 import { pointAt, problemsOfPoint } from './recovered.ts';
@@ -29,6 +30,7 @@ export class Run {
   readonly #site: EnduranceSite;
   readonly #patience: Patience;
   readonly #chance: Chance;
+  readonly #deck: Deck;
   readonly #seed: number;
   readonly #minutes: number;
   readonly #say: (line: string) => void;
@@ -50,6 +52,7 @@ export class Run {
     patience: Patience;
     seed: number;
     minutes: number;
+    faults: readonly string[];
     say: (line: string) => void;
   }) {
     this.#site = options.site;
@@ -57,6 +60,7 @@ export class Run {
     this.#seed = options.seed;
     this.#minutes = options.minutes;
     this.#chance = new Chance(options.seed);
+    this.#deck = new Deck(options.faults, this.#chance);
     this.#say = options.say;
     this.#watch = new Watch(options.site);
   }
@@ -74,12 +78,11 @@ export class Run {
   /** Strikes faults for the given time, one takeover at least, and heals them all. */
   async faults(): Promise<void> {
     const untilMs = Date.now() + this.#minutes * 60_000;
-    const deck = new Deck(this.#chance);
     for (;;) {
       await this.#patience.pause(this.#chance.between(...GAP_SECONDS) * 1000);
       const leftSeconds = (untilMs - Date.now()) / 1000;
       if (leftSeconds <= 0) break;
-      const kind = deck.next();
+      const kind = this.#deck.next();
       if (isTakeover(kind)) {
         if (leftSeconds >= TAKEOVER_SECONDS) await this.#takeOver(kind);
       } else await this.#strike(kind, leftSeconds);
@@ -296,24 +299,6 @@ export class Run {
     while (some.length < count && left.length > 0)
       some.push(...left.splice(this.#chance.below(left.length), 1));
     return some;
-  }
-}
-
-/** Every kind once in a random order, and again: a short run has as many kinds as it has room for. */
-class Deck {
-  readonly #chance: Chance;
-  #cards: string[] = [];
-
-  constructor(chance: Chance) {
-    this.#chance = chance;
-  }
-
-  next(): string {
-    if (this.#cards.length === 0) {
-      const left = [...Object.keys(KINDS), ...TAKEOVER_KINDS];
-      while (left.length > 0) this.#cards.push(...left.splice(this.#chance.below(left.length), 1));
-    }
-    return this.#cards.pop() ?? '';
   }
 }
 
