@@ -10,6 +10,7 @@ import { bootMachine } from '../machines/qemu.ts';
 import { checkFilesystem, compareData, readMember } from './guest/mirror.ts';
 import { FREEZE_DEADLINE_SECONDS, Source } from './guest/source.ts';
 import { World } from './guest/world.ts';
+import { onAndOn } from './guest/writing.ts';
 
 const MIB = 1 << 20;
 const SWAP_HEADER = 4096;
@@ -146,7 +147,10 @@ test('an agent that is stopped while the root is frozen keeps nobody waiting pas
 test('a write to a filesystem that can’t be frozen voids the barrier by the disk’s name', async () => {
   await source.afterFreezeOf(
     '/',
-    '( i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo $i >/run/mnt/fat/late; sync -f /run/mnt/fat; done ) &',
+    // For longer than the freeze may last.
+    onAndOn(
+      'put(">", "/run/mnt/fat/late", "$i\\n"); syncfs("/run/mnt/fat"); exit if $i == 600; pause(0.01);',
+    ),
   );
   const { barriers } = await world.statusWhen('a barrier is void for a write to FAT', (status) =>
     /\/dev\/vdb/.test(status.barriers.lastVoid ?? ''),

@@ -61,7 +61,7 @@ const PROGRAMS = [
   ...['dash', 'base64', 'cat', 'cp', 'date', 'dd', 'head', 'ln', 'ls', 'mkdir', 'mv', 'rm', 'sh'],
   ...['sha256sum', 'sleep', 'stat', 'stty', 'sync', 'tail', 'tr', 'truncate', 'grep', 'cut', 'seq'],
   ...['mount', 'umount', 'fsfreeze', 'fstrim', 'losetup', 'blockdev', 'swapon', 'flock', 'findmnt'],
-  ...['mkfs.ext4', 'e2fsck', 'filefrag', 'dmsetup', 'mdadm', 'dmesg'],
+  ...['mkfs.ext4', 'e2fsck', 'filefrag', 'dmsetup', 'mdadm', 'dmesg', 'perl'],
 ];
 /** In Debian's essential packages or not: what to fetch when this machine has not got it. */
 const PACKAGES: Record<string, string[]> = {

@@ -4,6 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, readSync } from 'node:fs';
+import { onAndOn } from './writing.ts';
 
 /** What of a member is the array's data, in bytes; and by what its kernel knows it. */
 export interface Member {
@@ -29,8 +30,7 @@ export const USE_MIRROR = `set -e
 [ -e /sys/block/md0/md/level ] || mdadm --assemble --run /dev/md0 ${DISKS}
 mkdir -p ${MOUNT_POINT}
 mount -t ext4 /dev/md0 ${MOUNT_POINT}
-set +e
-( i=0; while :; do i=$((i+1)); head -c 30000 /dev/urandom >${MOUNT_POINT}/f$((i%20)); sync ${MOUNT_POINT}/f$((i%20)); sleep 0.1; done ) &
+${onAndOn(`put(">", "${MOUNT_POINT}/f" . $i % 20, noise(30000), 1); pause(0.3);`)}
 `;
 
 const SECTOR = 512;

@@ -5,6 +5,7 @@ import { buildGuestImage, GUEST_SWAP } from '../../machines/guestImage.ts';
 import { type GuestDisk, GuestMachine } from '../../machines/guestMachine.ts';
 import { CREATE_MIRROR, USE_MIRROR } from './mirror.ts';
 import { MACHINE, type WantedDisk, type World } from './world.ts';
+import { onAndOn } from './writing.ts';
 
 /** By name: what the guest calls the disk, and how it is plugged in. The root disk is there besides. */
 const DISKS = {
@@ -61,18 +62,31 @@ sync
 `;
 
 /** Writes to the root filesystem, slowly enough for an emulated machine. */
-const ROOT_WORKLOAD = `
-( i=0; while :; do i=$((i+1)); echo "$i" >>/var/workload; sync /var/workload; sleep 0.05; done ) &
-`;
+const ROOT_WORKLOAD = onAndOn('put(">>", "/var/workload", "$i\\n", 1); pause(0.2);');
 
 /** And to all others but FAT. */
 const WORKLOAD = `
-( i=0; while :; do i=$((i+1)); echo "$i" >/run/mnt/stack/n; head -c 20000 /dev/urandom >/run/mnt/inner/f$((i%20)); sync /run/mnt/inner/f$((i%20)); sleep 0.1; done ) &
-( i=0; while :; do i=$((i+1)); head -c 70000 /dev/urandom >/run/mnt/fast/f$((i%30)); rm -f /run/mnt/fast/f$(((i+13)%30)); sync -f /run/mnt/fast; [ $((i%20)) = 0 ] && fstrim /run/mnt/fast; sleep 0.1; done ) &
+${onAndOn(`
+  put(">", "/run/mnt/stack/n", "$i\\n");
+  put(">", "/run/mnt/inner/f" . $i % 20, noise(20000), 1);
+  pause(0.3);
+`)}
+${onAndOn(`
+  put(">", "/run/mnt/fast/f" . $i % 30, noise(70000));
+  unlink("/run/mnt/fast/f" . ($i + 13) % 30);
+  syncfs("/run/mnt/fast");
+  system("fstrim", "/run/mnt/fast") if $i % 20 == 0;
+  pause(0.3);
+`)}
 `;
 
 /** Rewrites a file on the root filesystem without pause and notes when it was done. */
-const PROBE = `( while :; do echo x >/var/probe; read -r up _ </proc/uptime; echo "$up" >>/run/probe.log; sleep 0.01; done ) & echo $! >/run/probe.pid`;
+const PROBE = `${onAndOn(`
+  put(">", "/var/probe", "x\\n");
+  open(my $f, "<", "/proc/uptime");
+  put(">>", "/run/probe.log", (split(" ", <$f>))[0] . "\\n");
+  pause(0.02);
+`)} echo $! >/run/probe.pid`;
 
 export class Source {
   readonly disks: Map<string, string>;
