@@ -167,13 +167,15 @@ export function layOutBoot(
   const { kernel, drivers, rootUuid } = options;
   copyFileSync(kernel.vmlinuz, path.join(directory, 'vmlinuz'));
   writeFileSync(path.join(directory, 'initrd.img'), machineInitramfs(kernel, drivers));
+  // Emulated code is translated anew wherever else it lies: where a program lies at random, each start of it costs seven times as much.
+  const cheap = 'norandmaps tsc=reliable mitigations=off';
   const configuration = [
     'SERIAL 0 115200',
     'DEFAULT linux',
     'LABEL linux',
     '  LINUX vmlinuz',
     '  INITRD initrd.img',
-    `  APPEND console=ttyS0 root=UUID=${rootUuid} loglevel=5 panic=-1 scsi_mod.scan=sync`,
+    `  APPEND console=ttyS0 root=UUID=${rootUuid} loglevel=5 panic=-1 scsi_mod.scan=sync ${cheap}`,
     '',
   ];
   writeFileSync(path.join(directory, 'extlinux.conf'), configuration.join('\n'));

@@ -62,7 +62,6 @@ export class GuestMachine {
       memoryMiB: options.memoryMiB ?? 1024,
       cpus: 2,
       arguments: [
-        ...['-cpu', 'max'],
         ...['-netdev', 'user,id=network', '-device', 'virtio-net-pci,netdev=network'],
         ...['-chardev', `socket,id=control,path=${control},server=on,wait=off`],
         ...['-serial', 'chardev:control'],
