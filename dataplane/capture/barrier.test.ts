@@ -1,5 +1,5 @@
-import { describe, expect } from 'vitest';
-import { test } from '../../test/fixtures/capturedMachine.ts';
+import { describe, expect, vi } from 'vitest';
+import { type CapturedMachine, test } from '../../test/fixtures/capturedMachine.ts';
 import { LEAF_SIZE } from '../journal/record.ts';
 import { runPass } from './pass.ts';
 
@@ -174,4 +174,40 @@ test('a pass sends a leaf again although its hash did not change: the hash may h
   await machine.tracking.absorb();
   await runPass([machine.disk], machine);
   machine.expectCopyToBe(machine.device.bytes);
+});
+
+describe('a machine that writes everything again while a pass reads it', () => {
+  /** What the passes before a freeze read, in disks. */
+  function readBeforeFreeze({ device, freezer }: CapturedMachine): () => number {
+    let bytes = 0;
+    const read = device.read.bind(device);
+    device.read = async (into, offset) => {
+      if (!freezer.frozen) {
+        bytes += into.length;
+        if (offset === 0) device.write(0, device.bytes.length, (bytes % 250) + 1);
+      }
+      return await read(into, offset);
+    };
+    return () => bytes / device.bytes.length;
+  }
+
+  test('is frozen once two passes were in vain, if the rest can be read in time', async ({
+    largeMachine: machine,
+  }) => {
+    const read = readBeforeFreeze(machine);
+    vi.spyOn(machine.readRate, 'estimateMs').mockReturnValue(900);
+    machine.device.write(0, machine.device.bytes.length, 1);
+    await machine.barrier();
+    machine.expectCopyToBe(machine.atFreeze);
+    // Two passes, and after each a look at how fast the disk is.
+    expect(read()).toBe(4);
+  });
+
+  test('is not frozen while the rest would take too long', async ({ largeMachine: machine }) => {
+    readBeforeFreeze(machine);
+    vi.spyOn(machine.readRate, 'estimateMs').mockReturnValue(1_300);
+    machine.device.write(0, machine.device.bytes.length, 1);
+    await expect(machine.barrier()).rejects.toMatchObject({ code: 'BehindTheLink' });
+    expect(machine.freezer.calls).not.toContain('freeze');
+  });
 });
