@@ -2,8 +2,10 @@ import { defineConfig } from 'vitest/config';
 
 /** Tests that freeze filesystems, attach loop devices or boot machines: one file at a time, for they share the machine's two cores. */
 const deviceTests = [
-  'test/integration/{agent,bench,capture,datapath,endurance,errors,guest,machines,scrub}.test.ts',
+  'test/integration/{agent,capture,datapath,endurance,errors,guest,machines,scrub}.test.ts',
 ];
+/** Run programs whole, from the outside. */
+const wholeTests = ['test/e2e/**/*.test.ts', 'test/integration/bench.test.ts'];
 const slow = {
   testTimeout: 120_000,
   hookTimeout: 180_000,
@@ -16,8 +18,8 @@ const slow = {
 const runner = './test/rootRunner.ts';
 
 // unit: fast, no network beyond this process, no root. servers: a real API server, Azurite, the ARM emulator, process servers.
-// devices: agents on loop devices and in guests. e2e: everything together. The last two need root; hack/run-tests.ts says what runs
-// beside what.
+// devices: agents on loop devices and in guests. e2e: everything together, and the benchmarks. The last two need root;
+// hack/run-tests.ts says what runs beside what.
 export default defineConfig({
   test: {
     projects: [
@@ -37,12 +39,12 @@ export default defineConfig({
         test: {
           name: 'servers',
           include: ['test/integration/**/*.test.ts'],
-          exclude: deviceTests,
+          exclude: [...deviceTests, ...wholeTests],
           ...slow,
         },
       },
       { test: { name: 'devices', include: deviceTests, ...slow, runner } },
-      { test: { name: 'e2e', include: ['test/e2e/**/*.test.ts'], ...slow, runner } },
+      { test: { name: 'e2e', include: wholeTests, ...slow, runner } },
     ],
   },
 });
