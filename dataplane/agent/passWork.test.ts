@@ -1,9 +1,9 @@
 import { beforeEach, expect, test } from 'vitest';
 import type { Clock } from '../../platform/ports.ts';
+import { RecordingSink } from '../../test/fakes/recordingSink.ts';
 import { FakeDisk } from '../../test/fakes/sourceMachine.ts';
 import { CapturedDisk } from '../capture/disk.ts';
-import type { RecordSink } from '../capture/sink.ts';
-import { decodeRecord, LEAF_SIZE, RecordKind } from '../journal/record.ts';
+import { LEAF_SIZE } from '../journal/record.ts';
 import { PassWork } from './passWork.ts';
 
 const MIB = 1 << 20;
@@ -11,30 +11,15 @@ const SIZE = 20 * MIB;
 
 let atMs: number;
 let yielding: boolean[];
-let sent: { leaf: number; blockMask: number }[];
+let sink: RecordingSink;
 let device: FakeDisk;
 let disk: CapturedDisk;
 let work: PassWork;
 
-const sink: RecordSink = {
-  nextLsn: 1n,
-  batchBytes: MIB,
-  send: async ({ records }) => {
-    for (let offset = 0; offset < records.length; ) {
-      const { record, next } = decodeRecord(records, offset);
-      offset = next;
-      if (record.kind === RecordKind.Data) sent.push(record);
-    }
-  },
-  ask: async () => {
-    throw new Error('no resync here');
-  },
-};
-
 beforeEach(async () => {
   atMs = 0;
   yielding = [];
-  sent = [];
+  sink = new RecordingSink();
   const clock: Clock = { now: () => atMs, monotonic: () => atMs, sleep: async () => {} };
   device = new FakeDisk({ sizeBytes: SIZE });
   device.bytes.fill(7);
@@ -94,7 +79,7 @@ test('what was sent and written again waits for the barrier, which sends it', as
   write({ offset: 0, length: 4096 });
   write({ offset: 2 * LEAF_SIZE, length: 4096 });
   await pass();
-  expect(sent.map(({ leaf, blockMask }) => [leaf, blockMask])).toEqual([
+  expect(sink.sent.map(({ leaf, blockMask }) => [leaf, blockMask])).toEqual([
     [0, 0xffff],
     [2, 1],
   ]);
@@ -107,7 +92,7 @@ test('of what went with a barrier, the next passes send again what is written ag
   disk.dirt.barrierSent(5n);
   write({ offset: 0, length: 4096 });
   await pass();
-  expect(sent.map(({ leaf, blockMask }) => [leaf, blockMask])).toEqual([
+  expect(sink.sent.map(({ leaf, blockMask }) => [leaf, blockMask])).toEqual([
     [0, 0xffff],
     [0, 1],
   ]);
@@ -118,7 +103,7 @@ test('a machine that writes the same blocks over and over is left alone for as l
   await pass();
   write({ offset: 0, length: SIZE });
   await pass();
-  expect(sent).toHaveLength(SIZE / LEAF_SIZE);
+  expect(sink.sent).toHaveLength(SIZE / LEAF_SIZE);
   atMs += 14_999;
   expect(work.isDue({ dirtyBytes: SIZE })).toBe(false);
   atMs += 1;

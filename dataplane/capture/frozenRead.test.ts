@@ -1,51 +1,22 @@
 import { beforeEach, expect, test } from 'vitest';
+import { RecordingSink } from '../../test/fakes/recordingSink.ts';
 import { FakeDisk } from '../../test/fakes/sourceMachine.ts';
-import { decodeRecord, LEAF_SIZE, RecordKind } from '../journal/record.ts';
+import { LEAF_SIZE } from '../journal/record.ts';
 import { leafHash } from './batch.ts';
 import { CapturedDisk } from './disk.ts';
 import { FrozenRead, probeReading } from './frozenRead.ts';
-import type { RecordSink } from './sink.ts';
 
 const BLOCK = 4096;
 const LEAVES = 40;
 /** The last leaf has three blocks. */
 const SIZE = (LEAVES - 1) * LEAF_SIZE + 3 * BLOCK;
 
-interface Sent {
-  blockMask: number;
-  zeroMask: number;
-  blocks: Uint8Array;
-  leafHash: Uint8Array;
-}
-
 let device: FakeDisk;
 let disk: CapturedDisk;
-let sent: Map<number, Sent>;
-
-const sink: RecordSink = {
-  nextLsn: 1n,
-  batchBytes: 256 << 10,
-  send: async ({ records }) => {
-    for (let offset = 0; offset < records.length; ) {
-      const { record, next } = decodeRecord(records, offset);
-      offset = next;
-      if (record.kind !== RecordKind.Data) continue;
-      const { leaf, blockMask, zeroMask, blocks, leafHash: hash } = record;
-      sent.set(leaf, {
-        blockMask,
-        zeroMask,
-        blocks: new Uint8Array(blocks),
-        leafHash: new Uint8Array(hash),
-      });
-    }
-  },
-  ask: async () => {
-    throw new Error('no resync here');
-  },
-};
+let sink: RecordingSink;
 
 beforeEach(async () => {
-  sent = new Map();
+  sink = new RecordingSink();
   device = new FakeDisk({ sizeBytes: SIZE });
   for (let at = 0; at < SIZE; at += BLOCK)
     device.bytes.fill(1 + ((at / BLOCK) % 251), at, at + BLOCK);
@@ -66,8 +37,9 @@ function leafOf(bytes: Uint8Array, leaf: number): Uint8Array {
 
 /** What was sent is what the disk held then, with hashes of whole leaves. */
 function expectSent(frozen: Uint8Array, masks: Map<number, number>): void {
-  expect([...sent.keys()].sort((a, b) => a - b)).toEqual([...masks.keys()].sort((a, b) => a - b));
-  for (const [leaf, { blockMask, zeroMask, blocks, leafHash: hash }] of sent) {
+  const leaves = sink.sent.map(({ leaf }) => leaf).sort((a, b) => a - b);
+  expect(leaves).toEqual([...masks.keys()].sort((a, b) => a - b));
+  for (const { leaf, blockMask, zeroMask, blocks, leafHash: hash } of sink.sent) {
     const whole = leafOf(frozen, leaf);
     expect({ leaf, blockMask }).toEqual({ leaf, blockMask: masks.get(leaf) });
     expect(Buffer.compare(hash, leafHash(whole))).toBe(0);
