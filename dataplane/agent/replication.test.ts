@@ -249,6 +249,25 @@ describe('leaves that the vault lost', () => {
     expect(whole).toEqual([5, 5]);
   });
 
+  test('are sent whole, also where one of their blocks is written again and again', async () => {
+    const { server, whole } = await settled();
+    const interval = async (meanwhile: () => Promise<void> = async () => {}) => {
+      const made = server.barriers.length;
+      await server.prepare();
+      await world.passing(() => server.barriers.length > made);
+      await server.upload();
+      for (let second = 0; second < 60; second += 10) {
+        world.device.write(5 * LEAF_SIZE, 4096, (world.clock.monotonic() % 250) + 1);
+        await world.clock.advance(10_000);
+        if (second === 20) await meanwhile();
+      }
+    };
+    await interval();
+    await interval(() => server.configure({ ...plain, repair }));
+    for (let minute = 0; minute < 3; minute += 1) await interval();
+    expect(whole).toContain(5);
+  });
+
   test('are sent after a resync that took them for known', async () => {
     const { server, whole } = await settled();
     await server.configure({ ...plain, repair, resyncToken: 'again' });

@@ -40,6 +40,8 @@ const FROZEN_BYTES_MIN = 64 << 20;
 const SYNCS_MAX = 4;
 const SWAP_HEADER = 4096;
 const ROUND_PAUSE_MS = 3;
+/** Of the deadline, what all reading and proving may take; the rest is for the thaw. */
+const FROZEN_SHARE = 0.75;
 /** Rounds in a row that must prove every account. */
 const PROOFS = 2;
 
@@ -157,7 +159,7 @@ class BarrierRun {
       if (left <= LITTLE_BYTES) return;
       if (left > before * 0.7) {
         inVain += 1;
-        await readRate.measure(() => probeReading(tracking.disks));
+        await readRate.probe(() => probeReading(tracking.disks));
       }
       // More passes would cost the machine as much again, and bring as little.
       const patience = inVain < IN_VAIN_MAX ? SHORT_READ : READ_MAX;
@@ -263,12 +265,16 @@ class BarrierRun {
   }
 
   async #readAtRest(memory: FrozenRead): Promise<void> {
-    const { tracking, readRate } = this.#deps;
+    const { tracking, readRate, clock, limits } = this.#deps;
+    const { finalDeadlineMs, deadlineMs } = limits;
+    const untilMs =
+      this.#frozenAt + (this.#request.final ? finalDeadlineMs : deadlineMs) * FROZEN_SHARE;
+    const inTime = () => clock.monotonic() < untilMs;
     // What completed before the freeze, or by it.
     await this.#comeToRest();
     for (;;) {
       tracking.watch();
-      await readRate.measure(() => memory.take(tracking.disks));
+      await readRate.measure(() => memory.take(tracking.disks, inTime));
       await this.#comeToRest();
       if (tracking.watched.count === 0) return;
       if (!tracking.watched.harmless) throw writtenWhileFrozen(tracking.watched);
@@ -284,7 +290,7 @@ class BarrierRun {
       if (round.count > 0) last = round;
       proofs = tracking.proven && round.count === 0 ? proofs + 1 : 0;
       if (proofs === PROOFS) return;
-      if (clock.monotonic() - this.#frozenAt > limits.deadlineMs * 0.75)
+      if (clock.monotonic() - this.#frozenAt > limits.deadlineMs * FROZEN_SHARE)
         throw voided(
           'NotQuiet',
           `The disks did not come to rest with their filesystems frozen (${last === undefined ? '' : `last came ${placesOf(last)}; `}${tracking.uncertainSectors} sectors written that are not accounted for). ${MUST_BE_QUIET}. The barrier is tried again later.`,

@@ -58,4 +58,36 @@ describe('Dirt', () => {
     copy.restore(dirt.serialise());
     expect(copy.serialise()).toEqual(dirt.serialise());
   });
+
+  describe('of what passes between barriers send', () => {
+    test('leaves out leaves of which all that is dirty was sent since the last barrier', () => {
+      const dirt = dirtWith([1]);
+      dirt.dirty.add(1, 1);
+      dirt.dirty.add(2, 1);
+      expect([...dirt.unsentLeaves()]).toEqual([[2, 1]]);
+      dirt.barrierSent(10n);
+      expect([...dirt.unsentLeaves()]).toEqual([
+        [1, 1],
+        [2, 1],
+      ]);
+    });
+
+    test('sends all that is dirty of a leaf that has anything new: it is read whole anyway', () => {
+      const dirt = dirtWith([1]);
+      dirt.dirty.add(1, 0xffff);
+      expect([...dirt.unsentLeaves()]).toEqual([[1, 0xffff]]);
+    });
+
+    test('sends what is written once an interval early in each, though uploads are late by a barrier', () => {
+      const dirt = dirtWith([]);
+      for (let barrier = 1; barrier <= 6; barrier += 1) {
+        dirt.dirty.add(3, 0xff);
+        expect([...dirt.unsentLeaves()]).toEqual([[3, 0xff]]);
+        dirt.take(3, 0xff);
+        dirt.markSent(3, 0xff);
+        dirt.barrierSent(BigInt(barrier * 10));
+        dirt.barrierUploaded(BigInt((barrier - 1) * 10));
+      }
+    });
+  });
 });

@@ -16,6 +16,8 @@ export class Dirt {
   readonly #onItsWay: LeafBitmap;
   #sent: LeafBitmap;
   #sentBefore: LeafBitmap;
+  /** Sent since the last barrier, whatever the vault has of it. Not saved: it only keeps passes from sending twice. */
+  readonly #sinceBarrier: LeafBitmap;
   /** 0: nothing is marked, and sentBefore is empty. */
   #mark = 0n;
 
@@ -25,6 +27,7 @@ export class Dirt {
     this.#onItsWay = new LeafBitmap(options);
     this.#sent = new LeafBitmap(options);
     this.#sentBefore = new LeafBitmap(options);
+    this.#sinceBarrier = new LeafBitmap(options);
   }
 
   get mark(): bigint {
@@ -43,12 +46,13 @@ export class Dirt {
     );
   }
 
-  /** Dirty blocks that were not sent since the mark, by leaf: what is written over and over may be so again before the next barrier. */
+  /**
+   * Dirty leaves with anything that was not sent since the last barrier, and all that is dirty of them: they are read whole anyway. What
+   * was sent and written again may be written once more before the next barrier.
+   */
   *unsentLeaves(): Generator<[leaf: number, mask: number]> {
-    for (const [leaf, mask] of this.dirty.leaves()) {
-      const unsent = mask & ~this.#sent.mask(leaf);
-      if (unsent !== 0) yield [leaf, unsent];
-    }
+    for (const [leaf, mask] of this.dirty.leaves())
+      if ((mask & ~this.#sinceBarrier.mask(leaf)) !== 0) yield [leaf, mask];
   }
 
   /** Off the dirty set, before it is read: what is written from here on makes it dirty again. */
@@ -71,10 +75,12 @@ export class Dirt {
   markSent(leaf: number, mask: number): void {
     this.#onItsWay.remove(leaf, mask);
     this.#sent.add(leaf, mask);
+    this.#sinceBarrier.add(leaf, mask);
   }
 
   /** A barrier was given this LSN; all that was sent so far went before it, and nothing else was yet. */
   barrierSent(lsn: bigint): void {
+    this.#sinceBarrier.clear();
     if (this.#mark !== 0n) return;
     this.#mark = lsn;
     this.#sentBefore = this.#sent;
@@ -92,6 +98,7 @@ export class Dirt {
   allUploaded(): void {
     this.#sent.clear();
     this.#sentBefore.clear();
+    this.#sinceBarrier.clear();
     this.#mark = 0n;
   }
 
@@ -102,6 +109,7 @@ export class Dirt {
     this.dirty.addAll(this.#sentBefore);
     this.#sent.clear();
     this.#sentBefore.clear();
+    this.#sinceBarrier.clear();
     this.#mark = 0n;
   }
 
@@ -111,6 +119,7 @@ export class Dirt {
     this.#onItsWay.clear();
     this.#sent.clear();
     this.#sentBefore.clear();
+    this.#sinceBarrier.clear();
     this.#mark = 0n;
   }
 

@@ -117,3 +117,31 @@ test('looking how fast disks are read leaves what is dirty as it is', async () =
   expect(await probeReading([disk])).toEqual({ bytes: LEAVES * LEAF_SIZE });
   expect(disk.dirt.dirty.size).toBe(LEAVES);
 });
+
+test('nothing is read on once the time is over, and all of it is dirty again', async () => {
+  writeOneBlockOfEach();
+  const memory = new FrozenRead([disk], { bytes: LEAVES * LEAF_SIZE });
+  let reads = 0;
+  device.beforeRead = () => {
+    reads += 1;
+  };
+  await expect(memory.take([disk], () => false)).rejects.toMatchObject({ code: 'BehindTheLink' });
+  expect(reads).toBeLessThanOrEqual(4);
+  memory.giveBack();
+  expect(disk.dirt.dirty.size).toBe(LEAVES);
+});
+
+test('how fast disks are read is seen on all of them', async () => {
+  const sizeBytes = 24 << 20;
+  const devices = [1, 2].map((devT) => new FakeDisk({ path: `/dev/fake${devT}`, sizeBytes, devT }));
+  const looked = new Set<string>();
+  const disks = devices.map((one, index) => {
+    one.beforeRead = () => looked.add(one.path);
+    const captured = new CapturedDisk({ index, device: one, identity: one.identityNow });
+    captured.dirt.dirty.addBytes({ offset: 0, length: sizeBytes });
+    return captured;
+  });
+  const { bytes } = await probeReading(disks);
+  expect(looked.size).toBe(2);
+  expect(bytes).toBeLessThanOrEqual(16 << 20);
+});

@@ -49,8 +49,11 @@ export class FrozenRead {
     this.#scratch = scratchFor(disks);
   }
 
-  /** Reads all that is dirty and takes it off the dirty sets. Throws BarrierVoidError when it does not fit. */
-  async take(disks: readonly CapturedDisk[]): Promise<{ bytes: number }> {
+  /** Reads all that is dirty and takes it off the dirty sets. Throws BarrierVoidError when it does not fit, or not `inTime`. */
+  async take(
+    disks: readonly CapturedDisk[],
+    inTime: () => boolean = () => true,
+  ): Promise<{ bytes: number }> {
     const work: Work[] = [];
     let leaves = 0;
     for (const disk of disks)
@@ -61,7 +64,10 @@ export class FrozenRead {
           this.#expect(disk, run.firstLeaf + index, mask);
       }
     this.#packs ||= this.#filled + leaves * LEAF_SIZE > this.#memory.length * WHOLE_LEAVES_SHARE;
-    await readAll(work, this.#scratch, (next, bytes) => this.#keepAll(next, bytes));
+    await readAll(work, this.#scratch, (next, bytes) => {
+      if (!inTime()) throw tooMuch('could be read in time');
+      this.#keepAll(next, bytes);
+    });
     return { bytes: leaves * LEAF_SIZE };
   }
 
@@ -124,25 +130,33 @@ export class FrozenRead {
 
   #reserve(bytes: number): Uint8Array {
     if (this.#filled + bytes > this.#memory.length)
-      throw new BarrierVoidError(
-        'BehindTheLink',
-        `More than ${this.#memory.length >> 20} MiB were written since the last pass: too much to read while frozen. The barrier is tried again once the link has caught up.`,
-      );
+      throw tooMuch(`fits the ${this.#memory.length >> 20} MiB set aside`);
     this.#filled += bytes;
     return this.#memory.subarray(this.#filled - bytes, this.#filled);
   }
 }
 
+function tooMuch(limit: string): BarrierVoidError {
+  return new BarrierVoidError(
+    'BehindTheLink',
+    `More was written since the last pass than ${limit}, to be read while frozen. The barrier is tried again once the link has caught up.`,
+  );
+}
+
 /** Reads some of what is dirty as `take` would, to see how long that takes, and takes nothing. */
 export async function probeReading(disks: readonly CapturedDisk[]): Promise<{ bytes: number }> {
-  const work: Work[] = [];
-  let bytes = 0;
+  const all: Work[] = [];
+  let bytesInAll = 0;
   for (const disk of disks)
     for (const run of dirtyRuns(disk)) {
-      if (bytes >= PROBE_BYTES) break;
-      work.push({ disk, run });
-      bytes += run.masks.length * LEAF_SIZE;
+      all.push({ disk, run });
+      bytesInAll += run.masks.length * LEAF_SIZE;
     }
+  // From all over: disks differ.
+  const step = Math.max(1, Math.ceil(bytesInAll / PROBE_BYTES));
+  const work = all.filter((_, index) => index % step === 0);
+  let bytes = 0;
+  for (const { run } of work) bytes += run.masks.length * LEAF_SIZE;
   await readAll(work, scratchFor(disks), (next, content) => {
     for (let at = 0; at < content.length; at += LEAF_SIZE)
       if (isPacked(next.run.masks[at / LEAF_SIZE] ?? 0))
