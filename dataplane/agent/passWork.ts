@@ -1,7 +1,7 @@
 /**
  * Passes between barriers: when one is due, and how it shares the machine with its programs.
  *
- * They spread what a barrier will need over the time before it. A block that was sent and then written again waits for the barrier:
+ * They spread what a barrier will need over the time before it. A leaf that was sent and then written again waits for the barrier:
  * a machine that writes the same blocks over and over has them read and sent once for it, not all the time.
  */
 import type { Clock, SourceMachine } from '../../platform/ports.ts';

@@ -23,7 +23,7 @@ export interface Run {
 export interface PassDeps {
   sink: RecordSink;
   clock: Clock;
-  /** Leaves out what was sent since the mark and written again. */
+  /** Leaves out leaves of which all that is dirty was sent since the last barrier. */
   unsentOnly?: boolean;
 }
 
@@ -50,7 +50,7 @@ async function passOverDisk(
 ): Promise<void> {
   const throttle = disk.throttle(clock);
   const buffers = [bufferFor(disk), bufferFor(disk)];
-  const runs = runsOf(unsentOnly ? disk.dirt.unsentLeaves() : disk.dirt.dirty.leaves());
+  const runs = unsentOnly ? runsOf(disk.dirt.unsentLeaves()) : dirtyRuns(disk);
   let turn = 0;
   const begin = (): Reading | undefined => {
     const next = runs.next();
@@ -115,6 +115,7 @@ class Reading {
   }
 }
 
+/** All that is dirty. */
 export function dirtyRuns(disk: CapturedDisk): Generator<Run> {
   return runsOf(disk.dirt.dirty.leaves());
 }
