@@ -210,4 +210,58 @@ describe('a machine that writes everything again while a pass reads it', () => {
     await expect(machine.barrier()).rejects.toMatchObject({ code: 'BehindTheLink' });
     expect(machine.freezer.calls).not.toContain('freeze');
   });
+
+  test('is not frozen while the rest would not fit into memory', async ({
+    largeMachine: machine,
+  }) => {
+    readBeforeFreeze(machine);
+    vi.spyOn(machine.readRate, 'estimateMs').mockReturnValue(100);
+    machine.frozenBytesMax = machine.device.bytes.length;
+    machine.device.write(0, machine.device.bytes.length, 1);
+    await expect(machine.barrier()).rejects.toMatchObject({ code: 'BehindTheLink' });
+    expect(machine.freezer.calls).not.toContain('freeze');
+  });
+});
+
+describe('a machine that writes half as fast as the link carries', () => {
+  /** Each pass is followed by half of what it sent, and takes so long. */
+  function slowLink({ clock, device, freezer, sink }: CapturedMachine, passMs: number) {
+    let sent = 0;
+    let leaves = device.bytes.length / LEAF_SIZE;
+    const send = sink.send.bind(sink);
+    sink.send = async (batch) => {
+      if (!freezer.frozen) sent += batch.count;
+      await send(batch);
+    };
+    const sync = freezer.sync.bind(freezer);
+    freezer.sync = async () => {
+      await sync();
+      if (sent === 0) return;
+      sent = 0;
+      await clock.sleep(passMs);
+      leaves = Math.ceil(leaves / 2);
+      device.write(0, leaves * LEAF_SIZE, leaves);
+    };
+    return () => leaves;
+  }
+
+  test('is frozen with little left while its passes are short', async ({ veryLargeMachine }) => {
+    const machine = veryLargeMachine;
+    const left = slowLink(machine, 1_000);
+    machine.device.write(0, machine.device.bytes.length, 250);
+    await machine.barrier();
+    machine.expectCopyToBe(machine.atFreeze);
+    expect(left() * LEAF_SIZE).toBeLessThanOrEqual(4 << 20);
+  });
+
+  test('is not kept waiting for that by long ones: what can be read in a short freeze is', async ({
+    veryLargeMachine,
+  }) => {
+    const machine = veryLargeMachine;
+    const left = slowLink(machine, 6_000);
+    machine.device.write(0, machine.device.bytes.length, 250);
+    await machine.barrier();
+    machine.expectCopyToBe(machine.atFreeze);
+    expect(left()).toBe(machine.device.bytes.length / LEAF_SIZE / 2);
+  });
 });

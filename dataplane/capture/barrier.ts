@@ -22,7 +22,7 @@ import type {
 } from '../../platform/ports.ts';
 import { TrackingLostError } from './accounting.ts';
 import { type BarrierVoidCode, BarrierVoidError } from './barrierErrors.ts';
-import { FROZEN_BYTES_MAX, FrozenRead, probeReading } from './frozenRead.ts';
+import { FROZEN_BYTES_MAX, FrozenRead, frozenReadFits, probeReading } from './frozenRead.ts';
 import { runPass } from './pass.ts';
 import type { ReadRate } from './readRate.ts';
 import type { RecordSink } from './sink.ts';
@@ -35,6 +35,11 @@ const PASSES_MAX = 12;
 const SHORT_READ = 0.25;
 const READ_MAX = 0.6;
 const IN_VAIN_MAX = 2;
+/**
+ * After so long, a barrier need not wait for little to be left: where the link is not much faster than the machine writes, every pass gains
+ * little and all of them together make the point old. After three times as long it is as if they had been in vain.
+ */
+const LONG_MS = 5_000;
 /** Set aside for the frozen read at least; only what is used of it takes memory. */
 const FROZEN_BYTES_MIN = 64 << 20;
 const SYNCS_MAX = 4;
@@ -150,29 +155,38 @@ class BarrierRun {
   /** Passes, each after a sync (which makes dirt), until the rest can be read while frozen. */
   async #shrink(plan: FreezePlan): Promise<void> {
     const { tracking, clock, sink, limits, freezer, readRate } = this.#deps;
+    const begunMs = clock.monotonic();
     let before = Number.POSITIVE_INFINITY;
     let inVain = 0;
-    for (let pass = 0; pass < PASSES_MAX; pass += 1) {
+    for (let passes = 0; ; passes += 1) {
       await freezer.sync(plan);
       await tracking.absorb();
       const left = tracking.dirtyBytes;
       if (left <= LITTLE_BYTES) return;
-      if (left > before * 0.7) {
-        inVain += 1;
+      if (left > before * 0.7) inVain += 1;
+      const tookMs = clock.monotonic() - begunMs;
+      if (inVain > 0 || tookMs >= LONG_MS) {
         await readRate.probe(() => probeReading(tracking.disks));
+        // More passes would cost the machine as much again, and bring as little.
+        const isPatient = inVain < IN_VAIN_MAX && tookMs < 3 * LONG_MS;
+        if (this.#canBeRead(isPatient ? SHORT_READ : READ_MAX)) return;
       }
-      // More passes would cost the machine as much again, and bring as little.
-      const patience = inVain < IN_VAIN_MAX ? SHORT_READ : READ_MAX;
-      if (inVain > 0 && this.#readMs() <= limits.deadlineMs * patience) return;
+      if (passes === PASSES_MAX) break;
       before = left;
       await runPass(tracking.disks, { sink, clock });
     }
-    const readMs = Math.round(this.#readMs());
-    if (readMs > limits.deadlineMs * READ_MAX)
-      throw voided(
-        'BehindTheLink',
-        `What is still dirty after ${PASSES_MAX} passes (${this.#frozenBytes() >> 20} MiB) would take ${readMs} ms to read while frozen: the machine writes faster than the link carries. The barrier is tried again later.`,
-      );
+    if (this.#canBeRead(READ_MAX)) return;
+    throw voided(
+      'BehindTheLink',
+      `What is still dirty after ${PASSES_MAX} passes (${this.#frozenBytes() >> 20} MiB) would take ${Math.round(this.#readMs())} ms to read while frozen, of ${limits.deadlineMs * READ_MAX} ms, and ${this.#memoryMax >> 20} MiB may be kept of it: the machine writes faster than the link carries. The barrier is tried again later.`,
+    );
+  }
+
+  /** All that is dirty, while frozen: in this share of the deadline, and into the memory that may be set aside. */
+  #canBeRead(share: number): boolean {
+    const { limits, tracking } = this.#deps;
+    const isInTime = this.#readMs() <= limits.deadlineMs * share;
+    return isInTime && frozenReadFits(tracking.disks, this.#memoryMax);
   }
 
   #readMs(): number {
@@ -187,9 +201,12 @@ class BarrierRun {
     return leaves * 65536;
   }
 
+  get #memoryMax(): number {
+    return this.#deps.limits.frozenBytesMax ?? FROZEN_BYTES_MAX;
+  }
+
   #memoryNeeded(): number {
-    const { frozenBytesMax = FROZEN_BYTES_MAX } = this.#deps.limits;
-    return Math.min(frozenBytesMax, Math.max(FROZEN_BYTES_MIN, this.#frozenBytes() * 8));
+    return Math.min(this.#memoryMax, Math.max(FROZEN_BYTES_MIN, this.#frozenBytes() * 8));
   }
 
   async #restApplications(): Promise<void> {

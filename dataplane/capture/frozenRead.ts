@@ -32,6 +32,8 @@ interface ReadLeaf {
 
 /** Of the memory set aside, what whole leaves may fill; the rest is for what is written meanwhile. */
 const WHOLE_LEAVES_SHARE = 0.75;
+/** What all that is dirty may fill, seen from before the freeze, which writes a little more. */
+const EXPECTED_SHARE = 0.9;
 /** Leaves with more dirty blocks are kept whole: their hash would cost more than it saves. */
 const PACKED_BLOCKS_MAX = 12;
 
@@ -141,6 +143,18 @@ function tooMuch(limit: string): BarrierVoidError {
     'BehindTheLink',
     `More was written since the last pass than ${limit}, to be read while frozen. The barrier is tried again once the link has caught up.`,
   );
+}
+
+/** Whether all that is dirty could be kept in so many bytes. */
+export function frozenReadFits(disks: readonly CapturedDisk[], bytes: number): boolean {
+  let whole = 0;
+  let packed = 0;
+  for (const disk of disks)
+    for (const [, mask] of disk.dirt.dirty.leaves()) {
+      whole += LEAF_SIZE;
+      packed += isPacked(mask) ? popcount16(mask) * BLOCK_SIZE : LEAF_SIZE;
+    }
+  return whole <= bytes * WHOLE_LEAVES_SHARE || packed <= bytes * EXPECTED_SHARE;
 }
 
 /** Reads some of what is dirty as `take` would, to see how long that takes, and takes nothing. */
