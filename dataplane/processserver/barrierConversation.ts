@@ -137,10 +137,9 @@ export class BarrierConversation {
     this.#pending = undefined;
     this.#final = pending.final === undefined ? undefined : pending;
     const { book } = this.#host;
-    book.history = afterBarrier(book.history, {
-      nowMs: this.#clock.monotonic(),
-      consistency: pending.consistency,
-    });
+    const { askedMs, consistency } = pending;
+    const nowMs = this.#clock.monotonic();
+    book.history = afterBarrier(book.history, { askedMs, nowMs, consistency });
     book.count += 1;
     book.lastFreezeMs = message.freezeMs;
     book.maxFreezeMs = Math.max(book.maxFreezeMs, message.freezeMs);
@@ -169,6 +168,7 @@ export class BarrierConversation {
     book.history = afterVoided(book.history, {
       nowMs: this.#clock.monotonic(),
       consistency: pending.consistency,
+      policy: this.#host.situation().policy,
     });
     book.voided += 1;
     book.lastVoid = why.slice(0, 1_000);

@@ -1,8 +1,9 @@
 /**
  * When a machine is asked for which barrier. Pure: the session feeds it what happened, in monotonic milliseconds.
  *
- * A barrier that was voided is tried again soon, later and later; an application barrier that fails never keeps crash-consistent
- * ones from going on.
+ * Intervals run from one question to the next, so that a barrier that takes long in the making makes no point older than that; but then
+ * the machine rests, half as long as it took. A barrier that was voided is tried again soon, later and later, up to the interval; an
+ * application barrier that fails never keeps crash-consistent ones from going on.
  */
 export interface BarrierPolicy {
   crashConsistentSeconds: number;
@@ -11,9 +12,11 @@ export interface BarrierPolicy {
 }
 
 export interface BarrierHistory {
-  /** When the last barrier of any kind was acknowledged; undefined: none since the last resync. */
+  /** When the last barrier of any kind that was acknowledged was asked for; undefined: none since the last resync. */
   lastBarrierMs: number | undefined;
   lastAppMs: number | undefined;
+  /** Making the last one kept the machine busy: it is left alone until then, unless for its final barrier. */
+  restUntilMs: number;
   /** Voided since the last one that was not. */
   voidedInRow: number;
   appVoidedInRow: number;
@@ -36,6 +39,7 @@ export type BarrierDecision = { ask: 'Nothing' } | { ask: 'Crash' | 'App'; final
 
 const RETRY_FIRST_MS = 2_000;
 const RETRY_MAX_MS = 60_000;
+const REST_SHARE = 0.5;
 const APP_RETRY_FIRST_MS = 60_000;
 const APP_RETRY_MAX_MS = 3_600_000;
 const NOTHING: BarrierDecision = { ask: 'Nothing' };
@@ -43,6 +47,7 @@ const NOTHING: BarrierDecision = { ask: 'Nothing' };
 export const noBarriers: BarrierHistory = {
   lastBarrierMs: undefined,
   lastAppMs: undefined,
+  restUntilMs: 0,
   voidedInRow: 0,
   appVoidedInRow: 0,
   notBeforeMs: 0,
@@ -58,6 +63,7 @@ export function decideBarrier(
     return NOTHING;
   if (nowMs < history.notBeforeMs) return NOTHING;
   if (situation.final === 'Wanted') return { ask: 'Crash', final: true };
+  if (nowMs < history.restUntilMs) return NOTHING;
   if (history.lastBarrierMs === undefined) return { ask: 'Crash', final: false };
   if (appIsDue(history, situation)) return { ask: 'App', final: false };
   if (nowMs - history.lastBarrierMs >= policy.crashConsistentSeconds * 1000)
@@ -67,12 +73,14 @@ export function decideBarrier(
 
 export function afterBarrier(
   history: BarrierHistory,
-  done: { nowMs: number; consistency: 'Crash' | 'App' },
+  done: { askedMs: number; nowMs: number; consistency: 'Crash' | 'App' },
 ): BarrierHistory {
+  const { askedMs, nowMs } = done;
   const isApp = done.consistency === 'App';
   return {
-    lastBarrierMs: done.nowMs,
-    lastAppMs: isApp ? done.nowMs : history.lastAppMs,
+    lastBarrierMs: askedMs,
+    lastAppMs: isApp ? askedMs : history.lastAppMs,
+    restUntilMs: nowMs + (nowMs - askedMs) * REST_SHARE,
     voidedInRow: 0,
     appVoidedInRow: isApp ? 0 : history.appVoidedInRow,
     notBeforeMs: 0,
@@ -82,7 +90,7 @@ export function afterBarrier(
 
 export function afterVoided(
   history: BarrierHistory,
-  voided: { nowMs: number; consistency: 'Crash' | 'App' },
+  voided: { nowMs: number; consistency: 'Crash' | 'App'; policy: BarrierPolicy },
 ): BarrierHistory {
   if (voided.consistency === 'App')
     return {
@@ -92,17 +100,18 @@ export function afterVoided(
         voided.nowMs +
         backoff(history.appVoidedInRow, { first: APP_RETRY_FIRST_MS, max: APP_RETRY_MAX_MS }),
     };
+  const intervalMs = voided.policy.crashConsistentSeconds * 1000;
+  const max = Math.max(RETRY_FIRST_MS, Math.min(RETRY_MAX_MS, intervalMs));
   return {
     ...history,
     voidedInRow: history.voidedInRow + 1,
-    notBeforeMs:
-      voided.nowMs + backoff(history.voidedInRow, { first: RETRY_FIRST_MS, max: RETRY_MAX_MS }),
+    notBeforeMs: voided.nowMs + backoff(history.voidedInRow, { first: RETRY_FIRST_MS, max }),
   };
 }
 
 /** A resync begins: what was consistent before it says nothing about after, so its end is followed by a barrier at once. */
 export function afterResyncBegan(history: BarrierHistory): BarrierHistory {
-  return { ...history, lastBarrierMs: undefined, voidedInRow: 0, notBeforeMs: 0 };
+  return { ...history, lastBarrierMs: undefined, restUntilMs: 0, voidedInRow: 0, notBeforeMs: 0 };
 }
 
 function appIsDue(history: BarrierHistory, situation: BarrierSituation): boolean {
