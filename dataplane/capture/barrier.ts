@@ -154,7 +154,7 @@ class BarrierRun {
 
   /** Passes, each after a sync (which makes dirt), until the rest can be read while frozen. */
   async #shrink(plan: FreezePlan): Promise<void> {
-    const { tracking, clock, sink, limits, freezer, readRate } = this.#deps;
+    const { tracking, clock, sink, freezer, readRate, log } = this.#deps;
     const begunMs = clock.monotonic();
     let before = Number.POSITIVE_INFINITY;
     let inVain = 0;
@@ -162,9 +162,10 @@ class BarrierRun {
       await freezer.sync(plan);
       await tracking.absorb();
       const left = tracking.dirtyBytes;
+      const tookMs = clock.monotonic() - begunMs;
+      log.debug({ passes, leftBytes: left, tookMs: Math.round(tookMs) }, 'Getting ready to freeze');
       if (left <= LITTLE_BYTES) return;
       if (left > before * 0.7) inVain += 1;
-      const tookMs = clock.monotonic() - begunMs;
       if (inVain > 0 || tookMs >= LONG_MS) {
         await readRate.probe(() => probeReading(tracking.disks));
         // More passes would cost the machine as much again, and bring as little.
@@ -175,10 +176,15 @@ class BarrierRun {
       before = left;
       await runPass(tracking.disks, { sink, clock });
     }
-    if (this.#canBeRead(READ_MAX)) return;
-    throw voided(
+    if (!this.#canBeRead(READ_MAX)) throw this.#behindTheLink();
+  }
+
+  #behindTheLink(): BarrierVoidError {
+    const ms = Math.round(this.#readMs());
+    const atMostMs = this.#deps.limits.deadlineMs * READ_MAX;
+    return voided(
       'BehindTheLink',
-      `What is still dirty after ${PASSES_MAX} passes (${this.#frozenBytes() >> 20} MiB) would take ${Math.round(this.#readMs())} ms to read while frozen, of ${limits.deadlineMs * READ_MAX} ms, and ${this.#memoryMax >> 20} MiB may be kept of it: the machine writes faster than the link carries. The barrier is tried again later.`,
+      `What is still dirty after ${PASSES_MAX} passes (${this.#frozenBytes() >> 20} MiB) would take ${ms} ms to read while frozen, of ${atMostMs} ms, and ${this.#memoryMax >> 20} MiB may be kept of it: the machine writes faster than the link carries. The barrier is tried again later.`,
     );
   }
 
