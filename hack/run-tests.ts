@@ -29,10 +29,12 @@ try {
   process.env.FARSHORE_SIM_SEEDS ??= '200';
   add(await vitest('unit', 'live'));
   process.env.KUBEBUILDER_ASSETS = await ensureKubernetes({ say: (line) => console.log(line) });
-  // Both mostly wait, for servers, boots and barriers: side by side they take little longer than the longer one.
-  const besides = async () => [await vitest('servers', 'after'), await vitest('e2e', 'after')];
-  const [others, devices] = await Promise.all([besides(), vitest('devices', 'live')]);
-  for (const count of [...others, devices]) add(count);
+  // They mostly wait, for servers, boots and barriers: side by side they take little longer than the longest.
+  const lanes = [['servers', 'e2e'], ['guest'], ['devices']].map(async (projects) => {
+    for (const project of projects)
+      add(await vitest(project, project === 'devices' ? 'live' : 'after'));
+  });
+  await Promise.all(lanes);
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
