@@ -1,4 +1,4 @@
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import type { Clock } from '../../platform/ports.ts';
 import { RecordingSink } from '../../test/fakes/recordingSink.ts';
 import { FakeDisk } from '../../test/fakes/sourceMachine.ts';
@@ -10,26 +10,32 @@ const MIB = 1 << 20;
 const SIZE = 20 * MIB;
 
 let atMs: number;
+const clock: Clock = { now: () => atMs, monotonic: () => atMs, sleep: async () => {} };
 let yielding: boolean[];
 let sink: RecordingSink;
 let device: FakeDisk;
 let disk: CapturedDisk;
 let work: PassWork;
 
-beforeEach(async () => {
+beforeEach(() => begin(SIZE));
+
+function begin(sizeBytes: number): void {
   atMs = 0;
   yielding = [];
   sink = new RecordingSink();
-  const clock: Clock = { now: () => atMs, monotonic: () => atMs, sleep: async () => {} };
-  device = new FakeDisk({ sizeBytes: SIZE });
+  device = new FakeDisk({ sizeBytes });
   device.bytes.fill(7);
-  disk = new CapturedDisk({ index: 0, device, identity: await device.identity() });
-  work = new PassWork({
+  disk = new CapturedDisk({ index: 0, device, identity: device.identityNow });
+  work = passWork();
+}
+
+function passWork(): PassWork {
+  return new PassWork({
     clock,
     machine: { giveWay: (on) => yielding.push(on) },
     capture: { disks: [disk], clearReadErrors: () => {} },
   });
-});
+}
 
 function write(range: { offset: number; length: number }): void {
   disk.dirt.dirty.addBytes(range);
@@ -108,6 +114,52 @@ test('a machine that writes the same blocks over and over is left alone for as l
   expect(work.isDue({ dirtyBytes: SIZE })).toBe(false);
   atMs += 1;
   expect(work.isDue({ dirtyBytes: SIZE })).toBe(true);
+});
+
+/** What the last pass sent, in bytes. */
+function sentBy(before: number): number {
+  return (sink.sent.length - before) * LEAF_SIZE;
+}
+
+describe('where most of what passes sent is written again before the barrier', () => {
+  const SAMPLE = 16 * MIB;
+  const LARGE = 64 * MIB;
+
+  beforeEach(() => begin(LARGE));
+
+  test('they send a sample from all over, and all again once that stays as it is', async () => {
+    write({ offset: 0, length: LARGE / 2 });
+    await pass();
+    write({ offset: 0, length: LARGE / 4 });
+    work.barrierBegins();
+    disk.dirt.barrierSent(5n);
+    work.barrierMade();
+    write({ offset: 0, length: LARGE });
+    let before = sink.sent.length;
+    await pass();
+    expect(sentBy(before)).toBe(SAMPLE);
+    expect(sink.sent.at(-1)?.leaf).toBeGreaterThan((LARGE * 0.9) / LEAF_SIZE);
+    expect(work.isDue({ dirtyBytes: LARGE })).toBe(false);
+    atMs += 15_000;
+    before = sink.sent.length;
+    await pass();
+    expect(sentBy(before)).toBe(LARGE - SAMPLE);
+  });
+
+  test('they go on with samples while those are written again, too', async () => {
+    write({ offset: 0, length: LARGE });
+    await pass();
+    write({ offset: 0, length: LARGE });
+    for (let interval = 0; interval < 3; interval += 1) {
+      work.barrierBegins();
+      disk.dirt.barrierSent(5n);
+      work.barrierMade();
+      const before = sink.sent.length;
+      await pass();
+      expect(sentBy(before)).toBe(SAMPLE);
+      write({ offset: 0, length: LARGE });
+    }
+  });
 });
 
 test('a pass leaves the processors to the machine’s programs, until somebody waits for it', async () => {

@@ -389,6 +389,7 @@ export class Replication {
   }
 
   async #runBarrier(tracking: Tracking, session: Session): Promise<void> {
+    this.#passes.barrierBegins();
     if (await this.#barriers.run(tracking, session)) this.#passes.barrierMade();
   }
 }

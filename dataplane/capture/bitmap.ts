@@ -72,6 +72,18 @@ export class LeafBitmap {
     }
   }
 
+  /** Blocks in both sets. */
+  sizeWith(other: LeafBitmap): number {
+    let size = 0;
+    for (const [number, chunk] of this.#chunks) {
+      const theirs = other.#chunks.get(number);
+      if (theirs === undefined) continue;
+      for (let index = 0; index < CHUNK_LEAVES; index += 1)
+        size += popcount16((chunk[index] ?? 0) & (theirs[index] ?? 0));
+    }
+    return size;
+  }
+
   addAll(other: LeafBitmap): void {
     for (const [leaf, mask] of other.leaves()) this.add(leaf, mask);
   }

@@ -39,6 +39,12 @@ export class Dirt {
     return this.#sent.size + this.#sentBefore.size;
   }
 
+  /** What was sent since the last barrier, and how much of it has to be sent once more. In blocks. */
+  get sentEarly(): { blocks: number; again: number } {
+    const early = this.#sinceBarrier;
+    return { blocks: early.size, again: early.sizeWith(this.dirty) };
+  }
+
   /** All that is known to have been written to the leaf is in the vault, behind a barrier. */
   isClean(leaf: number): boolean {
     return [this.dirty, this.#onItsWay, this.#sent, this.#sentBefore].every(

@@ -8,7 +8,7 @@ import { BLOCK_SIZE, BLOCKS_PER_LEAF, LEAF_SIZE, popcount16 } from '../journal/r
 import { BarrierVoidError } from './barrierErrors.ts';
 import { BatchSender, isZero, leafHash, ZERO_LEAF_HASH } from './batch.ts';
 import type { CapturedDisk } from './disk.ts';
-import { dirtyRuns, RUN_LEAVES, type Run } from './pass.ts';
+import { dirtyRuns, RUN_LEAVES, type Run, sampleOf } from './pass.ts';
 import type { RecordSink } from './sink.ts';
 
 export const FROZEN_BYTES_MAX = 256 << 20;
@@ -157,18 +157,12 @@ export function frozenReadFits(disks: readonly CapturedDisk[], bytes: number): b
   return whole <= bytes * WHOLE_LEAVES_SHARE || packed <= bytes * EXPECTED_SHARE;
 }
 
-/** Reads some of what is dirty as `take` would, to see how long that takes, and takes nothing. */
+/** Reads some of what is dirty, on all disks, as `take` would, to see how long that takes, and takes nothing. */
 export async function probeReading(disks: readonly CapturedDisk[]): Promise<{ bytes: number }> {
-  const all: Work[] = [];
-  let bytesInAll = 0;
-  for (const disk of disks)
-    for (const run of dirtyRuns(disk)) {
-      all.push({ disk, run });
-      bytesInAll += run.masks.length * LEAF_SIZE;
-    }
-  // From all over: disks differ.
-  const step = Math.max(1, Math.ceil(bytesInAll / PROBE_BYTES));
-  const work = all.filter((_, index) => index % step === 0);
+  const each = PROBE_BYTES / disks.length;
+  const work = disks.flatMap((disk) =>
+    sampleOf([...dirtyRuns(disk)], each).map((run) => ({ disk, run })),
+  );
   let bytes = 0;
   for (const { run } of work) bytes += run.masks.length * LEAF_SIZE;
   await readAll(work, scratchFor(disks), (next, content) => {

@@ -25,6 +25,8 @@ export interface PassDeps {
   clock: Clock;
   /** Leaves out leaves of which all that is dirty was sent since the last barrier. */
   unsentOnly?: boolean;
+  /** Sends about so much of each disk, from all over what is dirty. */
+  sampleBytes?: number;
 }
 
 /** Sends what is dirty on these disks now. Resolves with the bytes sent. Rejects when the session ends or a disk can't be read. */
@@ -46,11 +48,12 @@ export async function runPass(
 async function passOverDisk(
   disk: CapturedDisk,
   sender: BatchSender,
-  { clock, unsentOnly = false }: PassDeps,
+  { clock, unsentOnly = false, sampleBytes }: PassDeps,
 ): Promise<void> {
   const throttle = disk.throttle(clock);
   const buffers = [bufferFor(disk), bufferFor(disk)];
-  const runs = unsentOnly ? runsOf(disk.dirt.unsentLeaves()) : dirtyRuns(disk);
+  const all = unsentOnly ? runsOf(disk.dirt.unsentLeaves()) : dirtyRuns(disk);
+  const runs = sampleBytes === undefined ? all : sampleOf([...all], sampleBytes).values();
   let turn = 0;
   const begin = (): Reading | undefined => {
     const next = runs.next();
@@ -136,6 +139,14 @@ function* runsOf(leaves: Iterable<[leaf: number, mask: number]>): Generator<Run>
     run = { firstLeaf: leaf, masks: [mask] };
   }
   if (run !== undefined) yield run;
+}
+
+/** Some of them, from all over, of about so many bytes. */
+export function sampleOf(runs: readonly Run[], bytes: number): Run[] {
+  let all = 0;
+  for (const { masks } of runs) all += masks.length * LEAF_SIZE;
+  const step = Math.max(1, Math.ceil(all / bytes));
+  return runs.filter((_, index) => index % step === 0);
 }
 
 function bufferFor(disk: CapturedDisk): Uint8Array {
