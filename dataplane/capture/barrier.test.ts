@@ -223,6 +223,22 @@ describe('a machine that writes everything again while a pass reads it', () => {
   });
 });
 
+test('a machine that discards everything again while a pass reads it is frozen: zeros take no memory', async ({
+  largeMachine: machine,
+}) => {
+  const { device, freezer } = machine;
+  const read = device.read.bind(device);
+  device.read = async (into, offset) => {
+    if (!freezer.frozen && offset === 0) device.write(0, device.bytes.length, 0, 'discard');
+    return await read(into, offset);
+  };
+  vi.spyOn(machine.readRate, 'estimateMs').mockReturnValue(100);
+  machine.frozenBytesMax = device.bytes.length / 2;
+  device.write(0, device.bytes.length, 1);
+  await machine.barrier();
+  machine.expectCopyToBe(machine.atFreeze);
+});
+
 describe('a machine that writes half as fast as the link carries', () => {
   /** Each pass is followed by half of what it sent, and takes so long. */
   function slowLink({ clock, device, freezer, sink }: CapturedMachine, passMs: number) {

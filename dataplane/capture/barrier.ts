@@ -1,7 +1,7 @@
 /**
  * A barrier: all disks of the machine as they are at one moment, byte for byte, or nothing.
  *
- *   shrink    passes until little is dirty
+ *   shrink    passes until little is dirty (shrinking.ts)
  *   rest      swap and filesystems are looked up; pre-hooks; sync; watchdogs
  *   ready     the process server says when, which is the barrier's time
  *   frozen    freeze · every account must balance · read what is dirty into memory · every account must balance again, and nothing but
@@ -22,26 +22,12 @@ import type {
 } from '../../platform/ports.ts';
 import { TrackingLostError } from './accounting.ts';
 import { type BarrierVoidCode, BarrierVoidError } from './barrierErrors.ts';
-import { FROZEN_BYTES_MAX, FrozenRead, frozenReadFits, probeReading } from './frozenRead.ts';
-import { runPass } from './pass.ts';
+import { FrozenRead } from './frozenRead.ts';
 import type { ReadRate } from './readRate.ts';
+import { Shrinking } from './shrinking.ts';
 import type { RecordSink } from './sink.ts';
 import { isHarmless, type Round, type Tracking } from './tracking.ts';
 
-/** Less than this is left for the freeze without another pass. */
-const LITTLE_BYTES = 4 << 20;
-const PASSES_MAX = 12;
-/** Of the deadline, what reading may take while frozen: where passes are in vain once, and where they go on to be. */
-const SHORT_READ = 0.25;
-const READ_MAX = 0.6;
-const IN_VAIN_MAX = 2;
-/**
- * After so long, a barrier need not wait for little to be left: where the link is not much faster than the machine writes, every pass gains
- * little and all of them together make the point old. After three times as long it is as if they had been in vain.
- */
-const LONG_MS = 5_000;
-/** Set aside for the frozen read at least; only what is used of it takes memory. */
-const FROZEN_BYTES_MIN = 64 << 20;
 const SYNCS_MAX = 4;
 const SWAP_HEADER = 4096;
 const ROUND_PAUSE_MS = 3;
@@ -110,8 +96,8 @@ class BarrierRun {
   async run(): Promise<{ lsn: bigint; freezeMs: number }> {
     const { tracking, freezer } = this.#deps;
     let plan = await this.#plan();
-    await this.#shrink(plan);
-    const memory = new FrozenRead(tracking.disks, { bytes: this.#memoryNeeded() });
+    const { memoryBytes } = await new Shrinking(this.#deps).run(plan);
+    const memory = new FrozenRead(tracking.disks, { bytes: memoryBytes });
     let freezeMs: number;
     try {
       await this.#restApplications();
@@ -150,69 +136,6 @@ class BarrierRun {
       );
     }
     return plan;
-  }
-
-  /** Passes, each after a sync (which makes dirt), until the rest can be read while frozen. */
-  async #shrink(plan: FreezePlan): Promise<void> {
-    const { tracking, clock, sink, freezer, readRate, log } = this.#deps;
-    const begunMs = clock.monotonic();
-    let before = Number.POSITIVE_INFINITY;
-    let inVain = 0;
-    for (let passes = 0; ; passes += 1) {
-      await freezer.sync(plan);
-      await tracking.absorb();
-      const left = tracking.dirtyBytes;
-      const tookMs = clock.monotonic() - begunMs;
-      log.debug({ passes, leftBytes: left, tookMs: Math.round(tookMs) }, 'Getting ready to freeze');
-      if (left <= LITTLE_BYTES) return;
-      if (left > before * 0.7) inVain += 1;
-      if (inVain > 0 || tookMs >= LONG_MS) {
-        await readRate.probe(() => probeReading(tracking.disks));
-        // More passes would cost the machine as much again, and bring as little.
-        const isPatient = inVain < IN_VAIN_MAX && tookMs < 3 * LONG_MS;
-        if (this.#canBeRead(isPatient ? SHORT_READ : READ_MAX)) return;
-      }
-      if (passes === PASSES_MAX) break;
-      before = left;
-      await runPass(tracking.disks, { sink, clock });
-    }
-    if (!this.#canBeRead(READ_MAX)) throw this.#behindTheLink();
-  }
-
-  #behindTheLink(): BarrierVoidError {
-    const ms = Math.round(this.#readMs());
-    const atMostMs = this.#deps.limits.deadlineMs * READ_MAX;
-    return voided(
-      'BehindTheLink',
-      `What is still dirty after ${PASSES_MAX} passes (${this.#frozenBytes() >> 20} MiB) would take ${ms} ms to read while frozen, of ${atMostMs} ms, and ${this.#memoryMax >> 20} MiB may be kept of it: the machine writes faster than the link carries. The barrier is tried again later.`,
-    );
-  }
-
-  /** All that is dirty, while frozen: in this share of the deadline, and into the memory that may be set aside. */
-  #canBeRead(share: number): boolean {
-    const { limits, tracking } = this.#deps;
-    const isInTime = this.#readMs() <= limits.deadlineMs * share;
-    return isInTime && frozenReadFits(tracking.disks, this.#memoryMax);
-  }
-
-  #readMs(): number {
-    return this.#deps.readRate.estimateMs(this.#frozenBytes());
-  }
-
-  /** Whole leaves are read, whatever part of them is dirty. */
-  #frozenBytes(): number {
-    let leaves = 0;
-    for (const disk of this.#deps.tracking.disks)
-      for (const _ of disk.dirt.dirty.leaves()) leaves += 1;
-    return leaves * 65536;
-  }
-
-  get #memoryMax(): number {
-    return this.#deps.limits.frozenBytesMax ?? FROZEN_BYTES_MAX;
-  }
-
-  #memoryNeeded(): number {
-    return Math.min(this.#memoryMax, Math.max(FROZEN_BYTES_MIN, this.#frozenBytes() * 8));
   }
 
   async #restApplications(): Promise<void> {

@@ -114,7 +114,7 @@ test('what does not fit even so gives the barrier up, and all of it is dirty aga
 
 test('looking how fast disks are read leaves what is dirty as it is', async () => {
   writeOneBlockOfEach();
-  expect(await probeReading([disk])).toEqual({ bytes: LEAVES * LEAF_SIZE });
+  expect(await probeReading([disk])).toEqual({ bytes: LEAVES * LEAF_SIZE, zeroShare: 0 });
   expect(disk.dirt.dirty.size).toBe(LEAVES);
 });
 

@@ -145,8 +145,11 @@ function tooMuch(limit: string): BarrierVoidError {
   );
 }
 
-/** Whether all that is dirty could be kept in so many bytes. */
-export function frozenReadFits(disks: readonly CapturedDisk[], bytes: number): boolean {
+/** Whether all that is dirty could be kept in so many bytes, where this share of the leaves is zero. */
+export function frozenReadFits(
+  disks: readonly CapturedDisk[],
+  memory: { bytes: number; zeroShare: number },
+): boolean {
   let whole = 0;
   let packed = 0;
   for (const disk of disks)
@@ -154,23 +157,31 @@ export function frozenReadFits(disks: readonly CapturedDisk[], bytes: number): b
       whole += LEAF_SIZE;
       packed += isPacked(mask) ? popcount16(mask) * BLOCK_SIZE : LEAF_SIZE;
     }
-  return whole <= bytes * WHOLE_LEAVES_SHARE || packed <= bytes * EXPECTED_SHARE;
+  const kept = 1 - memory.zeroShare;
+  return (
+    whole <= memory.bytes * WHOLE_LEAVES_SHARE || packed * kept <= memory.bytes * EXPECTED_SHARE
+  );
 }
 
-/** Reads some of what is dirty, on all disks, as `take` would, to see how long that takes, and takes nothing. */
-export async function probeReading(disks: readonly CapturedDisk[]): Promise<{ bytes: number }> {
+/** Reads some of what is dirty, on all disks, as `take` would, to see how long that takes and what is zero, and takes nothing. */
+export async function probeReading(
+  disks: readonly CapturedDisk[],
+): Promise<{ bytes: number; zeroShare: number }> {
   const each = PROBE_BYTES / disks.length;
   const work = disks.flatMap((disk) =>
     sampleOf([...dirtyRuns(disk)], each).map((run) => ({ disk, run })),
   );
   let bytes = 0;
   for (const { run } of work) bytes += run.masks.length * LEAF_SIZE;
+  let zero = 0;
   await readAll(work, scratchFor(disks), (next, content) => {
-    for (let at = 0; at < content.length; at += LEAF_SIZE)
-      if (isPacked(next.run.masks[at / LEAF_SIZE] ?? 0))
-        leafHash(content.subarray(at, at + LEAF_SIZE));
+    for (let at = 0; at < content.length; at += LEAF_SIZE) {
+      const leaf = content.subarray(at, at + LEAF_SIZE);
+      if (isZero(leaf)) zero += LEAF_SIZE;
+      else if (isPacked(next.run.masks[at / LEAF_SIZE] ?? 0)) leafHash(leaf);
+    }
   });
-  return { bytes };
+  return { bytes, zeroShare: bytes === 0 ? 0 : zero / bytes };
 }
 
 async function readAll(

@@ -39,7 +39,8 @@ export function linuxMachine(options: { powerOffCommand?: string } = {}): Source
       // Not by the service manager: with its filesystems frozen it would wait for its own log.
       writeFileSync('/proc/sysrq-trigger', 'o');
     },
-    // On Linux a priority is a thread's: the tracer's worker keeps its own.
+    // On Linux a priority is a thread's: the tracer's worker keeps its own. Where the scheduler groups by session (sched_autogroup_enabled),
+    // it counts within the agent's session alone; lowering that would slow the tracer, whose events then get lost.
     giveWay: (on) => setPriority(0, on ? YIELDING : 0),
   };
 }
