@@ -38,12 +38,22 @@ export const tempo: readonly Change[] = [
     replace: 'const PASS_BYTES = 512 << 10;',
   },
   {
-    file: 'dataplane/capture/barrier.ts',
+    file: 'dataplane/agent/passWork.ts',
+    find: 'const SAMPLE_BYTES = 16 << 20;',
+    replace: 'const SAMPLE_BYTES = 256 << 10;',
+  },
+  {
+    file: 'dataplane/agent/passWork.ts',
+    find: 'const TELLING_BLOCKS = (4 << 20) / BLOCK_SIZE;',
+    replace: 'const TELLING_BLOCKS = 16;',
+  },
+  {
+    file: 'dataplane/capture/shrinking.ts',
     find: 'const LITTLE_BYTES = 4 << 20;',
     replace: 'const LITTLE_BYTES = 192 << 10;',
   },
   {
-    file: 'dataplane/capture/barrier.ts',
+    file: 'dataplane/capture/shrinking.ts',
     find: 'const FROZEN_BYTES_MIN = 64 << 20;',
     replace: 'const FROZEN_BYTES_MIN = 4 << 20;',
   },
