@@ -1,13 +1,14 @@
 import { defineConfig } from 'vitest/config';
 
-/** Tests that freeze filesystems, attach loop devices or boot machines. */
+/** Tests that freeze filesystems, attach loop devices or boot machines: one file at a time, for they wait for real deadlines. */
 const deviceTests = [
   'test/integration/{agent,capture,datapath,endurance,errors,machines,scrub}.test.ts',
 ];
 /** One machine under emulation for all of them, which needs most of a core for minutes. */
 const guestTests = ['test/integration/guest.test.ts'];
+const benchmarkTests = ['test/integration/bench.test.ts'];
 /** Run programs whole, from the outside. */
-const wholeTests = ['test/e2e/**/*.test.ts', 'test/integration/bench.test.ts'];
+const wholeTests = ['test/e2e/**/*.test.ts'];
 const slow = {
   testTimeout: 120_000,
   hookTimeout: 180_000,
@@ -16,13 +17,12 @@ const slow = {
   // Deadlines are real time, and CI's two cores may be busy: a test that fails is tried once more there, and Vitest says so.
   retry: process.env.CI === undefined ? 0 : 1,
 } as const;
-const TWO_AT_A_TIME = { fileParallelism: true, maxWorkers: 2 } as const;
 /** Fails tests that need root where there is none. */
 const runner = './test/rootRunner.ts';
 
 // unit: fast, no network beyond this process, no root. servers: a real API server, Azurite, the ARM emulator, process servers.
-// devices: agents on loop devices. guest: an agent in a guest. e2e: everything together, and the benchmarks. The last three need
-// root; hack/run-tests.ts says what runs beside what.
+// devices: agents on loop devices. guest: an agent in a guest. bench: that the benchmarks work. e2e: everything together. The last four
+// need root; hack/run-tests.ts says what runs beside what.
 export default defineConfig({
   test: {
     projects: [
@@ -42,13 +42,13 @@ export default defineConfig({
         test: {
           name: 'servers',
           include: ['test/integration/**/*.test.ts'],
-          exclude: [...deviceTests, ...guestTests, ...wholeTests],
+          exclude: [...deviceTests, ...guestTests, ...benchmarkTests, ...wholeTests],
           ...slow,
         },
       },
-      // They mostly wait.
-      { test: { name: 'devices', include: deviceTests, ...slow, ...TWO_AT_A_TIME, runner } },
+      { test: { name: 'devices', include: deviceTests, ...slow, runner } },
       { test: { name: 'guest', include: guestTests, ...slow, runner } },
+      { test: { name: 'bench', include: benchmarkTests, ...slow, runner } },
       { test: { name: 'e2e', include: wholeTests, ...slow, runner } },
     ],
   },

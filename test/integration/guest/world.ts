@@ -211,7 +211,8 @@ export class World {
         machineId: this.#machineId,
         name: MACHINE,
         disks: this.#disks,
-        policy: { crashConsistentSeconds: 1, appConsistentSeconds: 0 },
+        // More often, an emulated machine would do nothing else.
+        policy: { crashConsistentSeconds: 4, appConsistentSeconds: 0 },
         ...(this.#final === undefined ? {} : { finalSync: this.#final }),
       },
     ]);
