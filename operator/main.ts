@@ -119,7 +119,10 @@ async function main(): Promise<void> {
   }
 }
 
-async function makeStores(connection: VaultConnection): ReturnType<StoresFactory> {
+async function makeStores(
+  connection: VaultConnection,
+  leadership: { mayChange: () => boolean },
+): ReturnType<StoresFactory> {
   const cloud = cloudOf(connection.cloud);
   const { servicePrincipal, storage } = connection;
   const credential = azureCredential(cloud, { kind: 'ServicePrincipal', ...servicePrincipal });
@@ -138,6 +141,7 @@ async function makeStores(connection: VaultConnection): ReturnType<StoresFactory
       credential,
       subscriptionId: connection.subscriptionId,
       pollMs: flags.azurePollMs,
+      mayChange: leadership.mayChange,
     }),
     images: new AzureDiskImageReader(world, { caBundle: cloud.ca }),
     ensureContainer: async () => {

@@ -76,6 +76,7 @@ export class Operator {
   readonly figures = new Figures();
   readonly metrics: OperatorMetrics;
   #leading = false;
+  #mayChange = () => true;
 
   constructor(deps: OperatorDeps, options: OperatorOptions) {
     this.#deps = deps;
@@ -112,6 +113,7 @@ export class Operator {
         lease: { namespace: operatorNamespace, name: LEASE_NAME },
         identity,
       });
+      this.#mayChange = () => election.isHeld;
       await election.run(signal, (term) => this.#lead(term));
     }
     await caches;
@@ -136,7 +138,7 @@ export class Operator {
     const vaults = new RecoveryVaultReconciler({
       environment,
       installation,
-      makeStores: this.#deps.makeStores,
+      makeStores: (connection) => this.#deps.makeStores(connection, { mayChange: this.#mayChange }),
     });
     const machines = new ProtectedVMReconciler(environment);
     const processServers = new ProcessServerReconciler(environment);

@@ -23,12 +23,15 @@ export type ComputeErrorCode =
   /** Azure took the call, worked on it, and failed. The resource may exist in a failed state. */
   | 'OperationFailed'
   /** Azure is still working on it after our deadline. Transient: look again. */
-  | 'OperationSlow';
+  | 'OperationSlow'
+  /** Not asked at all: this process may have been succeeded by another. */
+  | 'NotLeading';
 
 const TRANSIENT: ReadonlySet<ComputeErrorCode> = new Set([
   'Throttled',
   'Unreachable',
   'OperationSlow',
+  'NotLeading',
 ]);
 
 export interface ComputeErrorDetails extends ErrorOptions {

@@ -29,5 +29,11 @@ export interface VaultStores {
   close(): Promise<void>;
 }
 
-/** Makes the adapters; calls nobody. Rejects with a FarshoreError when the connection can't be one. */
-export type StoresFactory = (connection: VaultConnection) => Promise<VaultStores>;
+/**
+ * Makes the adapters; calls nobody. Rejects with a FarshoreError when the connection can't be one. `mayChange`: whether this operator
+ * still leads, by a clock that goes on while it is suspended.
+ */
+export type StoresFactory = (
+  connection: VaultConnection,
+  leadership: { mayChange: () => boolean },
+) => Promise<VaultStores>;

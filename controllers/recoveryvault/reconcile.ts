@@ -21,7 +21,7 @@ import {
   isControlled,
   type OpenVault,
 } from '../openvaults/openVaults.ts';
-import type { StoresFactory, VaultStores } from '../openvaults/stores.ts';
+import type { VaultConnection, VaultStores } from '../openvaults/stores.ts';
 import { hold, mayGo, release } from '../ownFinalizer.ts';
 import { conditionOf } from '../runtime/conditions.ts';
 import type { ReconcileContext, ReconcileResult } from '../runtime/controller.ts';
@@ -37,7 +37,7 @@ const type = farshoreTypes.recoveryVault;
 export interface RecoveryVaultDeps {
   environment: Environment;
   installation: Installation;
-  makeStores: StoresFactory;
+  makeStores: (connection: VaultConnection) => Promise<VaultStores>;
 }
 
 interface HeldStores {

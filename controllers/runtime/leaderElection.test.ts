@@ -9,11 +9,14 @@ import { LeaderElection } from './leaderElection.ts';
 const lease = { namespace: 'n', name: 'operator' };
 let kube: FakeKube;
 let clock: ManualClock;
+/** For how long the processes were, in all. */
+let suspendedMs: number;
 let candidates: { stop: AbortController; done: Promise<void> }[];
 
 beforeEach(() => {
   kube = new FakeKube();
   clock = new ManualClock();
+  suspendedMs = 0;
   candidates = [];
 });
 
@@ -31,7 +34,11 @@ function candidate(
   const election = new LeaderElection(
     {
       client: options.client ?? kube,
-      clock,
+      clock: {
+        now: () => clock.now() + suspendedMs,
+        monotonic: () => clock.monotonic() + suspendedMs,
+        sleep: (ms, signal) => clock.sleep(ms, signal),
+      },
       random: new SeededRandom(identity.length),
       logger: silentLogger,
     },
@@ -56,6 +63,21 @@ function candidate(
 const holder = () => kube.peek<LeaseObject>(kubeTypes.lease, lease)?.spec?.holderIdentity;
 
 describe('LeaderElection', () => {
+  it('holds its lease no longer than it may, also when it was suspended and nobody could tell it', async () => {
+    const { election, state } = candidate('first');
+    await clock.advance(5_000);
+    expect(election.isHeld).toBe(true);
+    suspendedMs = 9_000;
+    expect(election.isHeld).toBe(true);
+    suspendedMs = 60_000;
+    expect(election.isHeld).toBe(false);
+    // Not told yet; and as nobody else took it meanwhile, it is renewed.
+    expect(state.atWork).toBe(true);
+    await clock.advance(5_000);
+    expect(election.isHeld).toBe(true);
+    expect(state).toMatchObject({ terms: 1, atWork: true });
+  });
+
   it('lets one of two lead, and the other only after it has gone', async () => {
     const first = candidate('first');
     await clock.advance(0);

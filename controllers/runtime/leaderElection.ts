@@ -41,6 +41,8 @@ export class LeaderElection {
   /** The lease as last seen, and when (monotonic) it was first seen so. */
   #observed: { stamp: string; sinceMs: number } | undefined;
   #leading = false;
+  /** Monotonic; when the lease was last known to be ours, while leading. */
+  #heldSinceMs = 0;
 
   constructor(
     deps: { client: KubeClient; clock: Clock; random: Random; logger: Logger },
@@ -61,6 +63,12 @@ export class LeaderElection {
 
   get leading(): boolean {
     return this.#leading;
+  }
+
+  /** False as soon as somebody else might lead, also before anything could be told: a suspended process wakes up in the middle. */
+  get isHeld(): boolean {
+    const deadlineMs = this.#heldSinceMs + this.#renewDeadlineMs;
+    return this.#leading && this.#deps.clock.monotonic() < deadlineMs;
   }
 
   /**
@@ -94,13 +102,14 @@ export class LeaderElection {
     const { logger } = this.#deps;
     logger.info({ identity: this.#identity, lease: this.#lease.name }, 'leading');
     this.#leading = true;
+    this.#heldSinceMs = term.heldSinceMs;
     const end = new AbortController();
     const workSignal = AbortSignal.any([term.signal, end.signal]);
     const worked = term.work(workSignal).finally(() => end.abort(new Error('the work has ended')));
     // Awaited below; a failure before that is not an unhandled one.
     worked.catch(() => undefined);
     try {
-      const lost = await this.#renew({ heldSinceMs: term.heldSinceMs, until: workSignal });
+      const lost = await this.#renew(workSignal);
       if (lost) {
         const error = new LeadershipLost(
           `The lease ${this.#lease.namespace}/${this.#lease.name} could not be renewed for ${this.#renewDeadlineMs} ms; another operator may take over.`,
@@ -119,16 +128,15 @@ export class LeaderElection {
   }
 
   /** Renews until told to end (false), or until the lease is lost (true). */
-  async #renew(term: { heldSinceMs: number; until: AbortSignal }): Promise<boolean> {
+  async #renew(until: AbortSignal): Promise<boolean> {
     const { clock } = this.#deps;
-    let heldSinceMs = term.heldSinceMs;
-    while (!term.until.aborted) {
-      await this.#pause(term.until);
-      if (term.until.aborted) return false;
-      const deadlineMs = heldSinceMs + this.#renewDeadlineMs;
+    while (!until.aborted) {
+      await this.#pause(until);
+      if (until.aborted) return false;
+      const deadlineMs = this.#heldSinceMs + this.#renewDeadlineMs;
       const startedMs = clock.monotonic();
       const answer = await this.#within(deadlineMs - startedMs, this.#tryHold());
-      if (answer === true) heldSinceMs = startedMs;
+      if (answer === true) this.#heldSinceMs = startedMs;
       else if (answer === 'taken' || clock.monotonic() >= deadlineMs) return true;
     }
     return false;

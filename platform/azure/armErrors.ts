@@ -133,6 +133,7 @@ const advice: Readonly<Record<ComputeErrorCode, string>> = {
   Unreachable: 'Check network, proxy and DNS between here and Azure, and the Azure status page.',
   OperationFailed: "Azure's message is all it says; the activity log of the resource may say more.",
   OperationSlow: 'Look again later.',
+  NotLeading: 'Look which operator leads.',
 };
 
 function failed(

@@ -23,6 +23,7 @@ import type {
   VmSize,
 } from '../ports.ts';
 import { ArmCalls, nameOf, present } from './armCalls.ts';
+import { useFence } from './armFence.ts';
 import { type ArmRetry, defaultArmRetry, useRetry } from './armRetry.ts';
 import { type AzureCloud, trustOf } from './cloud.ts';
 import {
@@ -41,6 +42,8 @@ export interface AzureComputeOptions {
   retry?: ArmRetry;
   /** How often a long-running operation is looked at, where Azure does not say. */
   pollMs?: number;
+  /** Asked right before each request that changes something. Default: it may. */
+  mayChange?: () => boolean;
   /** How long an operation may take before it is given back as OperationSlow. */
   deadlinesMs?: Partial<Deadlines>;
 }
@@ -84,8 +87,10 @@ export class AzureCompute implements Compute {
       ...shared,
       credentialScopes: cloud.tokenScope,
     });
-    for (const client of [this.#compute, this.#network, this.#resources])
-      useRetry(client.pipeline, options.retry ?? defaultArmRetry);
+    for (const { pipeline } of [this.#compute, this.#network, this.#resources]) {
+      useRetry(pipeline, options.retry ?? defaultArmRetry);
+      if (options.mayChange !== undefined) useFence(pipeline, options.mayChange);
+    }
     this.#cloud = cloud;
     this.#deadlines = { ...defaultDeadlines, ...options.deadlinesMs };
     this.#calls = new ArmCalls({

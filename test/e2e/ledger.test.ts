@@ -56,7 +56,7 @@ test('a Failover that is applied again, here and in a second cluster, is adopted
   workplace.undo.add('stop the second Kubernetes', () => kubernetes.stop());
   const second = { ...site.cloud, kubernetes };
   installCrds(second);
-  const operator = site.startOperator(second);
+  const operator = site.startOperator({ cloud: second });
   const { recoveryKey } = site;
   const secondSite = { ...site.site, cloud: second };
   applyTakeover(secondSite, { recoveryKey, fromEpoch: 7 });
@@ -96,7 +96,7 @@ test('a Failover that is applied again, here and in a second cluster, is adopted
     ...['patch', 'recoveryvault', VAULT, '-n', NAMESPACE, '--type=merge'],
     ...['-p', JSON.stringify({ metadata: { annotations: { changed: 'now' } }, spec })],
   ]);
-  site.startOperator(second);
+  site.startOperator({ cloud: second });
   const generation = getObject<RecoveryVault>(second, 'recoveryvault', VAULT)?.metadata.generation;
   const kept = await vaultHas(second, { type: 'InControl', status: 'True', generation });
   expect(kept.message).toMatch(/epoch 2/);

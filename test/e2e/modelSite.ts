@@ -144,9 +144,13 @@ export class ModelSite {
     return made;
   }
 
-  /** As it would be restarted after a crash: the same cluster, another process. */
-  startOperator(cloud: Pick<Cloud, 'kubernetes'> = this.cloud): Running {
-    const flags = ['--no-leader-elect', '--poll-seconds', '1', '--azure-poll-ms', '100'];
+  /** As it would be restarted after a crash: another process, and the same cluster unless another is given. */
+  startOperator(
+    options: { cloud?: Pick<Cloud, 'kubernetes'>; leaderElect?: boolean } = {},
+  ): Running {
+    const { cloud = this.cloud, leaderElect = false } = options;
+    const quick = ['--poll-seconds', '1', '--azure-poll-ms', '100'];
+    const flags = leaderElect ? quick : [...quick, '--no-leader-elect'];
     return startOperator(cloud, { ...this.#workplace, metricsPort: 0 }, { flags });
   }
 
