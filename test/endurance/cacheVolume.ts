@@ -6,6 +6,7 @@ import type { Undo } from '../../hack/demonstration/undo.ts';
 
 /** In the volume, beside the cache. */
 const BALLAST = 'ballast';
+const FILL_TRIES = 10;
 const LEFT_FREE_BYTES = 256 << 10;
 
 export class CacheVolume {
@@ -37,13 +38,21 @@ export class CacheVolume {
         rmSync(path.join(this.#mountPoint, entry), { recursive: true, force: true });
   }
 
-  /** Leaves next to nothing free. */
+  /** Leaves next to nothing free. The process server writes on meanwhile, so what was free may not be any more. */
   fill(): void {
-    const { bavail, bsize } = statfsSync(this.#mountPoint);
-    const bytes = bavail * bsize - LEFT_FREE_BYTES;
-    if (bytes <= 0) return;
     const ballast = path.join(this.#mountPoint, BALLAST);
-    execFileSync('fallocate', ['-l', String(bytes), ballast], { stdio: 'pipe' });
+    for (let tries = 1; ; tries += 1) {
+      const { bavail, bsize } = statfsSync(this.#mountPoint);
+      const bytes = bavail * bsize - LEFT_FREE_BYTES;
+      if (bytes <= 0) return;
+      try {
+        execFileSync('fallocate', ['-l', String(bytes), ballast], { stdio: 'pipe' });
+        return;
+      } catch (error) {
+        this.relieve();
+        if (tries === FILL_TRIES) throw error;
+      }
+    }
   }
 
   relieve(): void {

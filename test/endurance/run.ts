@@ -166,7 +166,12 @@ export class Run {
     const fromMs = Date.now();
     const { part, seconds } = fault;
     this.#note(kind, { part, seconds, fromMs });
-    await fault.strike();
+    // What can't be struck makes the report a bad one, and spoils nothing else of a long run.
+    try {
+      await fault.strike();
+    } catch (error) {
+      this.#troubles.push(`${kind} of ${part} could not be struck: ${error}`);
+    }
     const healed = this.#healLater(fault, fromMs)
       .catch((error) => {
         this.#troubles.push(`${kind} of ${part} could not be healed: ${error}`);
