@@ -53,6 +53,17 @@ describe('a failover', () => {
     expect(second).toMatchObject({ outcome: 'FailedOver', finalBarrier: { poweredOff: false } });
   });
 
+  test('planned, whose process server is lost meanwhile: hears of the last barrier from the next one', async () => {
+    const site = await RecoverySite.replicated();
+    await site.sourceDelivers('first', { afterMs: 20_000, movesTo: 'ps-2' });
+    const document = await site.run({ type: 'Planned', powerOffSource: true });
+    expect(document).toMatchObject({
+      outcome: 'FailedOver',
+      finalBarrier: { lsn: site.machine.barriers[1]?.lsn },
+    });
+    site.expectDisksOf(1);
+  });
+
   test('planned, whose source never answers: lets it go on and says to choose Unplanned', async () => {
     const site = await RecoverySite.replicated();
     const document = await site.run({ type: 'Planned', powerOffSource: true });

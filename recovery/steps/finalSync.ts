@@ -1,3 +1,4 @@
+import { Catalog } from '../../vault/catalog.ts';
 import { readDocument } from '../../vault/documentStore.ts';
 import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import type { FailoverDocument } from '../../vault/documents/failover.ts';
@@ -15,7 +16,7 @@ const LONGEST_MS = 30 * 60_000;
 export const finalSync: StepRun = async ({ deps, entry, signal }) => {
   const { document } = entry;
   const catalog = await requestFinalSync(deps, document);
-  const processServer = catalog.processServer;
+  let { processServer } = catalog;
   if (processServer === undefined)
     throw new FailoverFatal(
       'SourceUnreachable',
@@ -28,6 +29,13 @@ export const finalSync: StepRun = async ({ deps, entry, signal }) => {
     const { heartbeatMs, machine } = await reportOf(deps, { ...catalog, processServer });
     const final = machine?.finalBarrier;
     const arrived = final?.failover === document.name;
+    const owner = await ownerOf(deps, catalog);
+    // Another one has the machine since: what the former one said last is no news.
+    if (owner !== undefined && owner !== processServer) {
+      processServer = owner;
+      firstHeardMs = undefined;
+      continue;
+    }
     if (!arrived) firstHeardMs = undefined;
     else if (final.poweredOff || !document.request.powerOffSource) {
       firstHeardMs ??= heartbeatMs;
@@ -58,6 +66,14 @@ export async function standsStill(
   const { machine } = await reportOf(deps, { ...catalog, processServer });
   const final = machine?.finalBarrier;
   return final?.failover === document.name && final.lsn === document.finalBarrier?.lsn;
+}
+
+async function ownerOf(
+  deps: Pick<RecoveryDeps, 'objects'>,
+  { machineId }: CatalogDocument,
+): Promise<string | undefined> {
+  const found = await new Catalog({ store: deps.objects }).read(machineId);
+  return found?.document.processServer;
 }
 
 async function reportOf(
