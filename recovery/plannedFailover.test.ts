@@ -64,6 +64,21 @@ describe('a failover', () => {
     site.expectDisksOf(1);
   });
 
+  test('planned, whose source is frozen and can not be vouched for: ends at once and lets it go', async () => {
+    const site = await RecoverySite.replicated();
+    await site.sourceDelivers('first', {
+      afterMs: 20_000,
+      frozen: { heartbeats: 20 },
+      unproven: true,
+    });
+    const document = await site.run({ type: 'Planned', powerOffSource: false });
+    expect(document.failure).toMatchObject({ step: 'FinalSync', code: 'FinalSyncUnproven' });
+    expect(document.seal).toBeUndefined();
+    const catalog = await site.catalog();
+    expect(catalog.finalSync).toBeUndefined();
+    expect(catalog).toMatchObject({ activeSide: 'Source' });
+  });
+
   test('planned, whose source never answers: lets it go on and says to choose Unplanned', async () => {
     const site = await RecoverySite.replicated();
     const document = await site.run({ type: 'Planned', powerOffSource: true });

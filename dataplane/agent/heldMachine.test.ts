@@ -13,6 +13,9 @@ const final = { failover: 'move', powerOff: false };
 let device: FakeDisk;
 let freezer: FakeFreezer;
 let held: HeldMachine;
+let tracking: Tracking | undefined;
+let wanted: typeof final | undefined;
+let errors: string[];
 
 beforeEach(async () => {
   const clock = new ManualClock();
@@ -20,7 +23,9 @@ beforeEach(async () => {
   freezer = new FakeFreezer(clock);
   const disk = new CapturedDisk({ index: 0, device, identity: await device.identity() });
   disk.setRaidRecords([{ offset: 0, length: 2 * LEAF_SIZE }]);
-  const tracking = new Tracking({ tracer: new FakeTracer([device]), clock, disks: [disk] });
+  wanted = final;
+  errors = [];
+  const ours = new Tracking({ tracer: new FakeTracer([device]), clock, disks: [disk] });
   held = new HeldMachine({
     freezer,
     machine: {
@@ -33,13 +38,18 @@ beforeEach(async () => {
     quietLog: new QuietLog(silentLogger),
     log: silentLogger,
     tracking: () => tracking,
-    wanted: () => final,
+    wanted: () => wanted,
     save: async () => true,
     report: async () => undefined,
-    setError: () => undefined,
-    clearError: () => undefined,
+    setError: (code) => {
+      errors.push(code);
+    },
+    clearError: (code) => {
+      errors = errors.filter((one) => one !== code);
+    },
   });
-  await tracking.absorb();
+  tracking = ours;
+  await ours.absorb();
   freezer.frozen = true;
 });
 
@@ -69,4 +79,19 @@ describe('a machine with a software RAID that is held frozen', () => {
       code: 'WrittenWhileFrozen',
     });
   });
+});
+
+test('a machine that nobody can vouch for any more stays frozen until its failover ends, and says so', async () => {
+  await held.aboutToHold(final, ['/data']);
+  await held.hold();
+  tracking = undefined;
+  await held.tend();
+  await held.tend();
+  expect(held.claim).toBeUndefined();
+  expect(freezer.frozen).toBe(true);
+  expect(errors).toEqual(['HeldUnproven']);
+  wanted = undefined;
+  await held.tend();
+  expect(freezer.frozen).toBe(false);
+  expect(errors).toEqual([]);
 });

@@ -2,7 +2,8 @@
  * A machine that is kept frozen behind the last barrier of a planned failover: until the failover is cancelled or the machine goes
  * off. It says that it stands still only while that can be proven: its tracking goes on and no write was seen since. One that
  * somebody thawed (or that writes past its frozen filesystems) is let go, and the process server asks for another last barrier. That
- * the kernel notes a RAID as clean, once nobody writes, is no such write.
+ * the kernel notes a RAID as clean, once nobody writes, is no such write. One whose tracking is lost stays frozen, for Azure may have its
+ * disks by now: its error tells a failover that has not got so far to end, which lets it go.
  *
  * What is frozen is remembered before the watchdogs are called off, so that an agent which follows a killed one can thaw it.
  */
@@ -17,6 +18,8 @@ import type { SavedState } from './state.ts';
 type Final = NonNullable<Configuration['final']>;
 type SavedHeld = NonNullable<SavedState['held']>;
 
+/** Of a machine that is held and can't be vouched for: recovery/steps/finalSync.ts ends its failover. */
+const UNPROVEN = 'HeldUnproven';
 /** What is on its way to the process server when the power goes must have gone before. */
 const LAST_WORDS_MS = 1_000;
 
@@ -42,6 +45,7 @@ export class HeldMachine {
   readonly #deps: HeldMachineDeps;
   #held: SavedHeld | undefined;
   #powerOffTried = false;
+  #isUnproven = false;
 
   constructor(deps: HeldMachineDeps) {
     this.#deps = deps;
@@ -122,6 +126,10 @@ export class HeldMachine {
       await this.#thaw('The failover was cancelled: the machine is thawed and goes on');
       return;
     }
+    if (tracking() === undefined) {
+      this.#sayUnproven();
+      return;
+    }
     await tracking()?.absorb();
     if ((tracking()?.foreignDirtyBytes ?? 0) > 0) {
       // Said first: nobody may believe in a frozen machine any longer.
@@ -131,6 +139,15 @@ export class HeldMachine {
     }
     if (held.poweredOff && !this.#powerOffTried && this.claim !== undefined)
       await this.#powerOff(held);
+  }
+
+  #sayUnproven(): void {
+    if (this.#isUnproven) return;
+    this.#isUnproven = true;
+    this.#deps.setError(
+      UNPROVEN,
+      'The machine is held frozen behind its last barrier, but its tracking was lost meanwhile, so nobody can vouch for its standing still. It stays frozen until its failover ends.',
+    );
   }
 
   async #powerOff(held: SavedHeld): Promise<void> {
@@ -157,6 +174,8 @@ export class HeldMachine {
     const thawed = await freezer.thaw({ mounts: [], swap: [] });
     this.#held = undefined;
     quietLog.setQuiet(false);
+    this.#isUnproven = false;
+    this.#deps.clearError(UNPROVEN);
     this.#deps.clearError('PowerOffFailed');
     log.info({ ...thawed }, why);
     await this.#deps.save();

@@ -25,17 +25,28 @@ export const finalSync: StepRun = async ({ deps, entry, signal }) => {
   const since =
     document.steps.find((step) => step.name === 'FinalSync')?.startedAt ?? deps.clock.now();
   let firstHeardMs: number | undefined;
+  let firstUnprovenMs: number | undefined;
   for (;;) {
     const { heartbeatMs, machine } = await reportOf(deps, { ...catalog, processServer });
     const final = machine?.finalBarrier;
     const arrived = final?.failover === document.name;
+    const isUnproven = machine?.errors.some(({ code }) => code === 'HeldUnproven') ?? false;
     const owner = await ownerOf(deps, catalog);
     // Another one has the machine since: what the former one said last is no news.
     if (owner !== undefined && owner !== processServer) {
       processServer = owner;
       firstHeardMs = undefined;
+      firstUnprovenMs = undefined;
       continue;
     }
+    if (!isUnproven) firstUnprovenMs = undefined;
+    else firstUnprovenMs ??= heartbeatMs;
+    // Nothing would come any more, and production waits.
+    if (isUnproven && heartbeatMs !== firstUnprovenMs)
+      throw new FailoverFatal(
+        'FinalSyncUnproven',
+        `Machine ${catalog.name} is frozen behind its last barrier, but its tracking was lost since, so nobody can say that nothing was written behind that barrier. It goes on as before and is resynced; then create a new Planned Failover.`,
+      );
     if (!arrived) firstHeardMs = undefined;
     else if (final.poweredOff || !document.request.powerOffSource) {
       firstHeardMs ??= heartbeatMs;
