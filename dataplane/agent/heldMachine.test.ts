@@ -14,11 +14,16 @@ let device: FakeDisk;
 let freezer: FakeFreezer;
 let held: HeldMachine;
 let tracking: Tracking | undefined;
-let wanted: typeof final | undefined;
+let wanted: { failover: string; powerOff: boolean } | undefined;
 let errors: string[];
+let powerOffs: number;
+let refusesPowerOff: boolean;
+let clock: ManualClock;
 
 beforeEach(async () => {
-  const clock = new ManualClock();
+  clock = new ManualClock();
+  powerOffs = 0;
+  refusesPowerOff = false;
   device = new FakeDisk({ sizeBytes: 16 * LEAF_SIZE });
   freezer = new FakeFreezer(clock);
   const disk = new CapturedDisk({ index: 0, device, identity: await device.identity() });
@@ -31,7 +36,10 @@ beforeEach(async () => {
     machine: {
       facts: async () => ({ hostname: 'db1', kernel: 'test', bootId: 'boot' }),
       disks: async () => [],
-      powerOff: async () => undefined,
+      powerOff: async () => {
+        powerOffs += 1;
+        if (refusesPowerOff) throw new Error('refused');
+      },
       giveWay: () => undefined,
     },
     clock,
@@ -94,4 +102,27 @@ test('a machine that nobody can vouch for any more stays frozen until its failov
   await held.tend();
   expect(freezer.frozen).toBe(false);
   expect(errors).toEqual([]);
+});
+
+test('a machine that can not be turned off stays frozen, and that is tried again', async () => {
+  wanted = { failover: 'move', powerOff: true };
+  refusesPowerOff = true;
+  await held.aboutToHold(wanted, ['/data']);
+  await held.hold();
+  const tend = async () => {
+    const tended = held.tend();
+    await clock.advance(1_000);
+    await tended;
+  };
+  await tend();
+  expect(held.claim).toEqual({ failover: 'move', poweredOff: false });
+  expect(errors).toEqual(['PowerOffFailed']);
+  await tend();
+  expect(powerOffs).toBe(1);
+  refusesPowerOff = false;
+  await clock.advance(60_000);
+  await tend();
+  expect(powerOffs).toBe(2);
+  expect(held.claim).toEqual({ failover: 'move', poweredOff: true });
+  expect(freezer.frozen).toBe(true);
 });

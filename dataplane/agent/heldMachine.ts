@@ -22,6 +22,8 @@ type SavedHeld = NonNullable<SavedState['held']>;
 const UNPROVEN = 'HeldUnproven';
 /** What is on its way to the process server when the power goes must have gone before. */
 const LAST_WORDS_MS = 1_000;
+/** A machine that could not be turned off keeps its failover waiting, and stays frozen meanwhile. */
+const POWER_OFF_AGAIN_MS = 30_000;
 
 export interface HeldMachineDeps {
   freezer: FilesystemFreezer;
@@ -44,7 +46,7 @@ export interface HeldMachineDeps {
 export class HeldMachine {
   readonly #deps: HeldMachineDeps;
   #held: SavedHeld | undefined;
-  #powerOffTried = false;
+  #powerOffNotBeforeMs = 0;
   #isUnproven = false;
 
   constructor(deps: HeldMachineDeps) {
@@ -112,14 +114,14 @@ export class HeldMachine {
     if (this.#held === undefined) return;
     const { failover, poweredOff } = this.#held;
     this.#held = { failover, poweredOff, mountPoints: this.#deps.freezer.held() };
-    this.#powerOffTried = false;
+    this.#powerOffNotBeforeMs = 0;
     await this.#deps.save();
     await this.#deps.report();
   }
 
   /** Called again and again while it is held and a process server listens. Throws TrackingLostError; rejects when the session ends. */
   async tend(): Promise<void> {
-    const { tracking, wanted } = this.#deps;
+    const { clock, tracking, wanted } = this.#deps;
     const held = this.#held;
     if (held === undefined) return;
     if (wanted()?.failover !== held.failover) {
@@ -137,8 +139,9 @@ export class HeldMachine {
       await this.#thaw('The machine was written to while it was held frozen: it goes on');
       return;
     }
-    if (held.poweredOff && !this.#powerOffTried && this.claim !== undefined)
-      await this.#powerOff(held);
+    const isDue = clock.monotonic() >= this.#powerOffNotBeforeMs;
+    if (wanted()?.powerOff === true && isDue && this.claim !== undefined)
+      await this.#powerOff({ ...held, poweredOff: true });
   }
 
   #sayUnproven(): void {
@@ -152,17 +155,19 @@ export class HeldMachine {
 
   async #powerOff(held: SavedHeld): Promise<void> {
     const { clock, machine, wanted } = this.#deps;
+    this.#held = held;
     await this.#deps.report();
     await clock.sleep(LAST_WORDS_MS);
     if (wanted()?.failover !== held.failover || this.claim === undefined) return;
-    this.#powerOffTried = true;
+    this.#powerOffNotBeforeMs = clock.monotonic() + POWER_OFF_AGAIN_MS;
     try {
       await machine.powerOff();
+      this.#deps.clearError('PowerOffFailed');
     } catch (error) {
       this.#held = { ...held, poweredOff: false };
       this.#deps.setError(
         'PowerOffFailed',
-        `The machine could not be turned off: ${errorMessage(error)}. It stays frozen; turn it off by hand.`,
+        `The machine could not be turned off: ${errorMessage(error)}. It stays frozen, and this is tried again every ${POWER_OFF_AGAIN_MS / 1000} s; find out what keeps it on.`,
       );
       await this.#deps.save();
       await this.#deps.report();
