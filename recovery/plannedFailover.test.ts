@@ -79,6 +79,15 @@ describe('a failover', () => {
     expect(catalog).toMatchObject({ activeSide: 'Source' });
   });
 
+  test('planned, whose process server falls silent before the journal is sealed: what it said last is not believed', async () => {
+    const site = await RecoverySite.replicated();
+    await site.sourceDelivers('first', { afterMs: 20_000, frozen: { heartbeats: 2 } });
+    const document = await site.run({ type: 'Planned', powerOffSource: false });
+    expect(document.finalBarrier).toMatchObject({ poweredOff: false });
+    expect(document.failure).toMatchObject({ step: 'SealJournal', code: 'SourceWentOn' });
+    expect(document.seal).toBeUndefined();
+  });
+
   test('planned, whose source never answers: lets it go on and says to choose Unplanned', async () => {
     const site = await RecoverySite.replicated();
     const document = await site.run({ type: 'Planned', powerOffSource: true });

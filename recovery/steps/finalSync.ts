@@ -66,17 +66,19 @@ export const finalSync: StepRun = async ({ deps, entry, signal }) => {
   }
 };
 
-/** Whether the source, as far as its process server knows, still stands behind its last barrier. Asked before the journal is sealed. */
-export async function standsStill(
+/** Who says when that the source still stands behind its last barrier; undefined: nobody does. Asked before the journal is sealed. */
+export async function standstill(
   deps: Pick<RecoveryDeps, 'objects'>,
   options: { document: FailoverDocument; catalog: CatalogDocument },
-): Promise<boolean> {
+): Promise<{ processServer: string; heartbeatMs: number | undefined } | undefined> {
   const { document, catalog } = options;
   const { processServer } = catalog;
-  if (processServer === undefined) return false;
-  const { machine } = await reportOf(deps, { ...catalog, processServer });
+  if (processServer === undefined) return undefined;
+  const { heartbeatMs, machine } = await reportOf(deps, { ...catalog, processServer });
   const final = machine?.finalBarrier;
-  return final?.failover === document.name && final.lsn === document.finalBarrier?.lsn;
+  if (final?.failover !== document.name || final.lsn !== document.finalBarrier?.lsn)
+    return undefined;
+  return { processServer, heartbeatMs };
 }
 
 async function ownerOf(

@@ -6,7 +6,7 @@ import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import type { RecoveryDeps, StepContext, StepRun } from '../context.ts';
 import { FailoverFatal } from '../errors.ts';
 import { takeSide } from './catalog.ts';
-import { standsStill } from './finalSync.ts';
+import { standstill } from './finalSync.ts';
 
 /** A process server that starts again, or hears nothing of a frozen machine for a moment, says nothing of it meanwhile. */
 const UNSURE_MS = 120_000;
@@ -52,11 +52,15 @@ async function requireStandstill(deps: RecoveryDeps, context: StepContext): Prom
   const { document } = context.entry;
   if (document.finalBarrier === undefined) return;
   const until = deps.clock.now() + UNSURE_MS;
+  let first: Awaited<ReturnType<typeof standstill>>;
   for (;;) {
     const catalog = await new Catalog({ store: deps.objects }).read(document.request.machineId);
     // From then on its process server is not told of the machine any more, and tells nothing of it.
     if (catalog === undefined || catalog.document.activeSide === 'Azure') return;
-    if (await standsStill(deps, { document, catalog: catalog.document })) return;
+    const told = await standstill(deps, { document, catalog: catalog.document });
+    if (told?.processServer !== first?.processServer) first = told;
+    // One that fell silent meanwhile says for ever what it said last, and anybody can thaw a machine, or turn it on.
+    else if (told?.heartbeatMs !== first?.heartbeatMs) return;
     if (deps.clock.now() > until)
       throw wentOn(document, 'its process server does not say any more that it stands still');
     await deps.clock.sleep(deps.pollMs, context.signal);
