@@ -63,6 +63,14 @@ export class ChainWatch {
     });
   }
 
+  /** Whichever of the two can be asked. */
+  holds(machineId: string, barrier: { lsn: bigint; askedMs: number | undefined }): boolean {
+    const { lsn, askedMs } = barrier;
+    return askedMs === undefined
+      ? this.holdsBarrier(machineId, lsn)
+      : this.holdsBarrierOf(machineId, { lsn, askedMs });
+  }
+
   appliedLsn(machineId: string): bigint {
     return this.#applied.get(machineId) ?? 0n;
   }

@@ -1,5 +1,6 @@
 /**
- * Failovers: the product's runner over the vault and an Azure in memory, killed and run again at any moment.
+ * Failovers: the product's runner over the vault and an Azure in memory, killed and run again at any moment. One that is planned may be
+ * deleted by force while it waits for its source, and created again under its name: it goes on then.
  *
  * Fault model of Azure: calls take time and are lost with the runner that makes them, before or after they took effect; a machine may be
  * refused, after which the failover is undone.
@@ -21,16 +22,29 @@ import type { Site } from './site.ts';
 
 const RUN_AGAIN_MS = 3_000;
 
+export type FailoverType = FailoverRequest['type'];
+
+export interface FailoverOptions {
+  /** Azure refuses the machine, and the source goes on. */
+  undone: boolean;
+  /** Planned: the source is turned off once it is held. */
+  powerOffSource?: boolean;
+}
+
 export class Failovers {
   readonly compute: MemoryCompute;
   readonly #site: Site;
   readonly #chance: Chance;
   readonly #operator: Operator;
   #life: Life | undefined;
+  #awayMs = 0;
   #count = 0;
   /** Of the failover under way. */
   #refusesVm = false;
   #busy = false;
+  /** By machine: its Failover that was deleted by force. */
+  readonly #deleted = new Map<Machine, string>();
+  #underWay: { name: string; machine: Machine } | undefined;
 
   constructor(site: Site, operator: Operator) {
     this.#site = site;
@@ -43,25 +57,55 @@ export class Failovers {
     return this.#busy;
   }
 
-  /** Kills the runner; another one goes on. */
-  kill(): void {
+  /** Kills the runner; another one goes on, after a while or at once. */
+  kill({ awayMs = 0 }: { awayMs?: number } = {}): void {
+    this.#awayMs = awayMs;
     this.#life?.kill();
   }
 
-  /** One at a time. `undone`: Azure refuses the machine, and the source goes on. Resolves with the entry at its end. */
+  /** Its planned failover was deleted and holds it in the catalog: it goes on when it is created again. */
+  isDeleted(machine: Machine): boolean {
+    return this.#deleted.has(machine);
+  }
+
+  /**
+   * Deletes the planned failover of a machine by force: nobody runs it any more, and nothing is asked of the source on its behalf. Not
+   * once it took the disks, which then belong to nobody.
+   */
+  async cancel(machine: Machine): Promise<boolean> {
+    const { name, machine: ours } = this.#underWay ?? {};
+    if (name === undefined || ours !== machine) return false;
+    const entry = await LedgerEntry.read(this.#site.vault.objects, name);
+    const { request, steps = [] } = entry?.document ?? {};
+    if (request?.type !== 'Planned' || steps.some((step) => step.name === 'SealJournal'))
+      return false;
+    this.#operator.deleted.add(name);
+    this.#deleted.set(machine, name);
+    this.#site.time.note(`fault ${name} is deleted`);
+    this.#life?.kill();
+    return true;
+  }
+
+  /** One at a time; one that was deleted goes on. Resolves with the entry at its end; undefined when it was deleted, or can't begin. */
   async run(
     machine: Machine,
-    type: 'Test' | 'Unplanned',
-    options: { undone: boolean },
+    type: FailoverType,
+    options: FailoverOptions,
   ): Promise<FailoverDocument | undefined> {
     if (this.#busy) return undefined;
     this.#busy = true;
-    this.#count += 1;
+    const deleted = type === 'Planned' ? this.#deleted.get(machine) : undefined;
+    if (deleted === undefined) this.#count += 1;
+    else {
+      this.#deleted.delete(machine);
+      this.#operator.deleted.delete(deleted);
+    }
     this.#refusesVm = options.undone;
     // Copies take a while, sometimes longer than points are kept, in which the point must stay.
     this.#site.vault.pages.copyMs = this.#chance.pick([0, 0, 5_000, 22_000]);
-    const name = `failover-${this.#count}`;
-    const request = requestOf(machine, type);
+    const name = deleted ?? `failover-${this.#count}`;
+    const request = requestOf(machine, type, options);
+    this.#underWay = { name, machine };
     try {
       let document = await this.#persist(name, async (deps) => {
         await LedgerEntry.accept(deps.objects, {
@@ -77,8 +121,8 @@ export class Failovers {
         });
         return await runFailover(name, deps, { signal: new AbortController().signal });
       });
-      await this.#site.oracle.failoverEnded(document, this.compute);
-      if (type === 'Test' && document.outcome === 'FailedOver')
+      if (document !== undefined) await this.#site.oracle.failoverEnded(document, this.compute);
+      if (type === 'Test' && document?.outcome === 'FailedOver')
         document = await this.#persist(name, async (deps) => {
           await desire(name, deps, 'CleanedUp');
           return await runFailover(name, deps, { signal: new AbortController().signal });
@@ -86,15 +130,16 @@ export class Failovers {
       return document;
     } finally {
       this.#busy = false;
+      this.#underWay = undefined;
     }
   }
 
-  /** Runs it again, in a new process, until one of them gets to the end. */
+  /** Runs it again, in a new process, until one of them gets to the end, or it is deleted. */
   async #persist(
     name: string,
     act: (deps: RecoveryDeps) => Promise<FailoverDocument>,
-  ): Promise<FailoverDocument> {
-    for (;;) {
+  ): Promise<FailoverDocument | undefined> {
+    while (!this.#operator.deleted.has(name)) {
       const life = new Life(this.#site.time, `runner of ${name}`);
       this.#life = life;
       const ended = new Promise<FailoverDocument | undefined>((resolve) => {
@@ -108,8 +153,11 @@ export class Failovers {
       this.#life = undefined;
       life.kill();
       if (document !== undefined) return document;
-      await this.#operator.life.sleep(RUN_AGAIN_MS * this.#chance.between(0.5, 1.5));
+      const awayMs = this.#awayMs + RUN_AGAIN_MS * this.#chance.between(0.5, 1.5);
+      this.#awayMs = 0;
+      await this.#operator.life.sleep(awayMs);
     }
+    return undefined;
   }
 
   #deps(life: Life): RecoveryDeps {
@@ -152,13 +200,17 @@ export class Failovers {
   }
 }
 
-function requestOf(machine: Machine, type: 'Test' | 'Unplanned'): FailoverRequest {
+function requestOf(
+  machine: Machine,
+  type: FailoverType,
+  { powerOffSource = false }: FailoverOptions,
+): FailoverRequest {
   return {
     type,
     machineId: machine.machineId,
     machineName: machine.name,
     recoveryPoint: { type: 'Latest' },
-    powerOffSource: false,
+    powerOffSource,
     verify: 'Full',
     target: {
       name: machine.name,

@@ -2,6 +2,7 @@
 import type { Applier } from './applier.ts';
 import type { Chance } from './chance.ts';
 import type { Failovers } from './failovers.ts';
+import { type HeldMoment, HeldMoments, isHeldMoment } from './heldMoments.ts';
 import type { Life } from './life.ts';
 import type { Machine } from './machine.ts';
 import type { Operator } from './operator.ts';
@@ -28,6 +29,7 @@ export class Faults {
   readonly #targets: FaultTargets;
   readonly #vaultFaultRate: number;
   readonly #rareMoments: RareMoments;
+  readonly #heldMoments: HeldMoments;
   #over = false;
 
   constructor(site: Site, targets: FaultTargets, options: { vaultFaultRate: number }) {
@@ -43,6 +45,20 @@ export class Faults {
       losePower: (server) => this.#powerLost(server),
       over: () => this.#over,
     });
+    this.#heldMoments = new HeldMoments({
+      site,
+      chance: this.#chance.fork(),
+      failovers: targets.failovers,
+      strike: (kind, machine) =>
+        this.#strikeNow(kind, { machine, server: this.#serverOf(machine) }),
+      cutOff: (of, ms) => {
+        for (const { host } of of === 'all' ? targets.servers : [this.#serverOf(of)]) {
+          site.vault.cutOff(host);
+          site.time.after(ms, 'fault ends', () => site.vault.heal(host));
+        }
+      },
+      over: () => this.#over,
+    });
     site.vault.faultRate = options.vaultFaultRate;
   }
 
@@ -55,20 +71,20 @@ export class Faults {
     // What a process server has acknowledged and not uploaded is little, and short-lived, unless the vault is away.
     const behindOutage = /^(server|machine moved)/.test(kind) && this.#chance.chance(0.6);
     if (!behindOutage) {
-      this.#strikeNow(kind, server);
+      this.#strikeNow(kind, { server, machine: this.#chance.pick(machines) });
       return;
     }
     this.#cutOff(server.host);
     this.#site.time.after(this.#chance.between(500, 15_000), `fault ${kind}, of late`, () => {
-      if (!this.#over) this.#strikeNow(kind, server);
+      if (!this.#over) this.#strikeNow(kind, { server, machine: this.#chance.pick(machines) });
     });
   }
 
-  #strikeNow(kind: FaultKind, server: Server): void {
+  /** Of the two, what a kind is about. */
+  #strikeNow(kind: FaultKind, { server, machine }: { server: Server; machine: Machine }): void {
     const chance = this.#chance;
-    const { machines, appliers, operator, failovers } = this.#targets;
+    const { appliers, operator, failovers } = this.#targets;
     const { network, vault } = this.#site;
-    const machine = chance.pick(machines);
     const applier = chance.pick(appliers);
     const { machineId } = machine;
     this.#site.counted(kind);
@@ -76,7 +92,11 @@ export class Faults {
       this.#rareMoments.strike(kind, machine);
       return;
     }
-    const strikes: Record<Exclude<FaultKind, RareMoment>, () => unknown> = {
+    if (isHeldMoment(kind)) {
+      this.#heldMoments.strike(kind, machine);
+      return;
+    }
+    const strikes: Record<Exclude<FaultKind, RareMoment | HeldMoment>, () => unknown> = {
       'agent killed': () => machine.killAgent(),
       'agent stopped in order': () => machine.stopAgent(),
       'agent suspended': () => this.#suspend(machine.life),
@@ -178,6 +198,7 @@ export class Faults {
     vault.down = false;
     vault.faultRate = 0;
     vault.clearTrap();
+    this.#site.oracle.atFinalSync = undefined;
     this.#rareMoments.end();
     for (const applier of appliers.slice(1)) {
       applier.down = true;
@@ -196,8 +217,16 @@ export class Faults {
         disk.readMs = 2;
       }
       machine.kernel.freezeFailRate = 0;
+      machine.refusesPowerOff = false;
+      machine.kernel.atFinalFreeze = undefined;
+      machine.kernel.atHold = undefined;
       operator.pause(machine.machineId, false);
     }
+  }
+
+  #serverOf({ machineId }: Machine): Server {
+    const { operator, servers } = this.#targets;
+    return operator.ownerOf(machineId) ?? this.#chance.pick(servers);
   }
 
   #later(meanMs: number, act: () => void): void {

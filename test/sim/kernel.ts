@@ -4,7 +4,8 @@
  * Fault model. Trace buffers are per CPU and of fixed size: events past it are dropped and counted as lost. An event may be dropped
  * without being counted, tracing may be turned off behind the agent's back. Buffers are handed out CPU by CPU, not in order of time; they
  * outlive the agent, not a reboot. A freeze waits for writes under way and holds back new ones. The watchdog of a frozen filesystem is a
- * process of its own: it thaws at the deadline, or when the agent dies, whatever state the agent is in.
+ * process of its own: it thaws at the deadline, or when the agent dies, whatever state the agent is in. Once it is called off (held), only a
+ * process that knows of it thaws it, somebody else, or a reboot.
  */
 import { FreezeError } from '../../platform/deviceErrors.ts';
 import type { FilesystemFreezer, FreezePlan, Tracer, WriteEvent } from '../../platform/ports.ts';
@@ -29,6 +30,17 @@ export interface Frozen {
   images: Image[][];
 }
 
+/** A freeze whose watchdog was called off, and what became of it. */
+export interface Held {
+  frozen: Frozen;
+  sinceMs: number;
+  /** What the disks held then. */
+  images: readonly Image[];
+  /** When anything was written to them since, for the first time. */
+  writtenMs?: number;
+  ended?: { atMs: number; by: 'agent' | 'others' | 'power' };
+}
+
 export class Kernel {
   readonly time: SimTime;
   readonly disks: readonly SourceDisk[];
@@ -45,13 +57,21 @@ export class Kernel {
   #drained: (() => void)[] = [];
   /** The newest freeze that came about. */
   frozen: Frozen | undefined;
-  /** Longest that a write was held back, ms. */
-  longestStallMs = 0;
+  readonly holds: Held[] = [];
+  /** The next freeze may take as long as a last barrier: somebody asked for one. */
+  finalIsAsked = false;
+  #isFinal = false;
+  /** Longest that a write was held back by barriers, ms; not counted while the machine is held. */
+  readonly longestStallMs = { ordinary: 0, final: 0 };
   freezeFailRate = 0;
   /** Told how many events each drain handed out. */
   onDrain: ((events: number) => void) | undefined;
-  /** Called once, as the next freeze comes about. */
+  /** Called once, as the next freeze comes about, the next one for a last barrier, and as the machine is held. */
   atNextFreeze: (() => void) | undefined;
+  atFinalFreeze: (() => void) | undefined;
+  atHold: (() => void) | undefined;
+  /** Told of each hold as it begins, and as it ends. */
+  onHeld: ((held: Held) => void) | undefined;
   /** Writes came, or may have come, that no event tells of. */
   hidWrites = false;
 
@@ -80,16 +100,21 @@ export class Kernel {
       this.#submit(disk, write);
       return;
     }
-    const sinceMs = this.time.nowMs;
-    this.#waiting.push(() => {
-      this.longestStallMs = Math.max(this.longestStallMs, this.time.nowMs - sinceMs);
-      this.#submit(disk, write);
-    });
+    this.#waiting.push(() => this.#submit(disk, write));
   }
 
-  /** How long the write that waits longest has waited. */
-  get stallMs(): number {
-    return this.#waiting.length === 0 ? 0 : this.time.nowMs - this.#frozenAtMs;
+  /** Held now; undefined when it is not. */
+  get held(): Held | undefined {
+    const held = this.holds.at(-1);
+    return held?.ended === undefined ? held : undefined;
+  }
+
+  /** Writes that wait now count as waiting since the freeze. */
+  noteStalls(): void {
+    if (this.held !== undefined || this.#waiting.length === 0) return;
+    const kind = this.#isFinal ? 'final' : 'ordinary';
+    const longest = this.longestStallMs;
+    longest[kind] = Math.max(longest[kind], this.time.nowMs - this.#frozenAtMs);
   }
 
   /** An event that the kernel forgets without a word. Returns whether there was one. */
@@ -116,6 +141,7 @@ export class Kernel {
     this.bootId = bootId;
     this.#instance = undefined;
     this.#watchdog?.cancel();
+    this.#endHold('power');
     this.#state = 'thawed';
     this.#waiting = [];
     this.#drained = [];
@@ -137,6 +163,8 @@ export class Kernel {
     disk.inFlight += 1;
     const apply = () => {
       disk.put(offset, bytes);
+      const held = this.holds.at(-1);
+      if (held !== undefined) held.writtenMs ??= this.time.nowMs;
       // Something wrote past the frozen filesystem.
       if (this.#state === 'frozen') this.frozen?.images.push(this.#images());
     };
@@ -225,6 +253,8 @@ export class Kernel {
 
   freezerFor(life: Life): FilesystemFreezer {
     const pause = (meanMs: number) => life.sleep(this.#chance.about(meanMs));
+    /** It holds the machine itself, or knows of a former one that does. */
+    let holds = false;
     life.onDeath(() => {
       // Its end of the pipe closes.
       if (this.#state !== 'thawed')
@@ -238,9 +268,12 @@ export class Kernel {
       prepare: () => pause(1),
       freeze: async (_plan, { deadlineMs }) => {
         if (life.dead) return await forever();
+        if (this.held !== undefined) throw new FreezeError('The filesystem is frozen already.');
         this.#watchdogThawed = false;
         this.#state = 'freezing';
         this.#frozenAtMs = this.time.nowMs;
+        this.#isFinal = this.finalIsAsked;
+        this.finalIsAsked = false;
         this.#watchdog?.cancel();
         this.#watchdog = this.time.after(deadlineMs, 'freeze deadline', () =>
           this.#thawByWatchdog(),
@@ -248,6 +281,7 @@ export class Kernel {
         await life.hear(this.#quiet());
         await pause(3);
         if (this.#chance.chance(this.freezeFailRate)) {
+          this.noteStalls();
           this.#thaw();
           throw new FreezeError('The filesystem is busy.');
         }
@@ -259,32 +293,80 @@ export class Kernel {
           startedMs: this.time.nowMs,
           images: [this.#images()],
         };
-        const act = this.atNextFreeze;
-        this.atNextFreeze = undefined;
-        act?.();
+        this.#strike('atNextFreeze');
+        if (this.#isFinal) this.#strike('atFinalFreeze');
       },
       thaw: async () => {
         if (life.dead) return await forever();
+        if (holds) return await this.#thawHeld(pause, () => (holds = false));
+        // Of a former agent that nobody told us of.
+        if (this.held !== undefined) return { frozenForMs: 0, void: [] };
         const frozenForMs = this.#state === 'thawed' ? 0 : this.time.nowMs - this.#frozenAtMs;
         const undone = this.#watchdogThawed ? ['/data'] : [];
         this.#watchdogThawed = false;
+        this.noteStalls();
         this.#thaw();
         return { frozenForMs, void: undone };
       },
       hold: async () => {
-        this.#watchdog?.cancel();
-        return { void: this.#watchdogThawed ? ['/data'] : [] };
+        await pause(1);
+        if (this.#state !== 'frozen') return { void: ['/data'] };
+        this.#hold();
+        holds = true;
+        await pause(1);
+        return { void: [] };
       },
-      held: () => (this.#state === 'frozen' ? ['/data'] : []),
-      adoptHeld: () => undefined,
+      held: () => (holds ? ['/data'] : []),
+      adoptHeld: (mountPoints) => {
+        holds = mountPoints.length > 0;
+      },
     };
   }
 
+  #hold(): void {
+    const { frozen } = this;
+    if (frozen === undefined) return;
+    this.noteStalls();
+    this.#watchdog?.cancel();
+    const held = { frozen, sinceMs: this.time.nowMs, images: this.#images() };
+    this.holds.push(held);
+    this.time.note(`${this.bootId} is held`);
+    this.onHeld?.(held);
+    this.#strike('atHold');
+  }
+
+  #strike(moment: 'atNextFreeze' | 'atFinalFreeze' | 'atHold'): void {
+    const act = this[moment];
+    this[moment] = undefined;
+    act?.();
+  }
+
+  /** A program has to be started for it, which fails when somebody else was first. */
+  async #thawHeld(
+    pause: (meanMs: number) => Promise<void>,
+    done: () => void,
+  ): Promise<{ frozenForMs: number; void: string[] }> {
+    await pause(3);
+    const { held } = this;
+    const frozenForMs = this.time.nowMs - this.#frozenAtMs;
+    this.#endHold('agent');
+    await pause(1);
+    done();
+    return { frozenForMs, void: held === undefined ? ['/data'] : [] };
+  }
+
+  #endHold(by: 'agent' | 'others' | 'power'): void {
+    const { held } = this;
+    if (held === undefined) return;
+    held.ended = { atMs: this.time.nowMs, by };
+    this.time.note(`${this.bootId} is let go by ${by}`);
+    this.onHeld?.(held);
+    if (by !== 'power') this.#thaw();
+  }
+
   #plan(): FreezePlan {
-    const mounts = [
-      { mountPoint: '/data', filesystem: 'ext4', source: '/dev/sda', freezable: true },
-    ];
-    return { mounts, swap: [] };
+    const data = { mountPoint: '/data', filesystem: 'ext4', source: '/dev/sda', freezable: true };
+    return { mounts: [data], swap: [] };
   }
 
   /** No write is under way. */
@@ -297,12 +379,14 @@ export class Kernel {
 
   /** Somebody who is not the agent: its own thaw will fail. */
   thawByOther(): void {
-    if (this.#state === 'frozen') this.#thawByWatchdog();
+    if (this.held !== undefined) this.#endHold('others');
+    else if (this.#state === 'frozen') this.#thawByWatchdog();
   }
 
   #thawByWatchdog(): void {
-    if (this.#state === 'thawed') return;
+    if (this.#state === 'thawed' || this.held !== undefined) return;
     this.#watchdogThawed = true;
+    this.noteStalls();
     this.#thaw();
   }
 

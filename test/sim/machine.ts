@@ -22,7 +22,8 @@ import { Workload } from './workload.ts';
 const RESTART_MS = 3_000;
 /** All day long, for these days are short. */
 const SCRUB_PASS_MS = 3_000;
-export const LIMITS: BarrierLimits = { deadlineMs: 2_000, finalDeadlineMs: 300_000 };
+/** Of every barrier but the last one of a planned failover. */
+export const DEADLINE_MS = 2_000;
 
 export class Machine {
   readonly machineId: string;
@@ -32,6 +33,9 @@ export class Machine {
   readonly workload: Workload;
   readonly stateDisk: SimDisk;
   readonly clock: HostClock;
+  readonly limits: BarrierLimits;
+  /** Its service manager refuses. */
+  refusesPowerOff = false;
   readonly #site: Site;
   readonly #chance: Chance;
   readonly #endpoints: readonly string[];
@@ -50,6 +54,7 @@ export class Machine {
       endpoints: readonly string[];
       bufferEvents: number;
       writeEveryMs: number;
+      finalDeadlineMs: number;
     },
   ) {
     this.#site = site;
@@ -57,6 +62,8 @@ export class Machine {
     this.machineId = options.machineId;
     this.name = options.name;
     this.#endpoints = options.endpoints;
+    const { finalDeadlineMs } = options;
+    this.limits = { deadlineMs: DEADLINE_MS, finalDeadlineMs };
     this.clock = new HostClock(site.time, this.#chance.between(-2_000, 2_000));
     this.disks = options.diskSizes.map(
       (sizeBytes, index) =>
@@ -126,6 +133,11 @@ export class Machine {
   /** Power goes, and comes back. */
   reboot(downMs: number): void {
     if (this.#off) return;
+    this.#turnOff();
+    this.#site.time.after(downMs, `${this.name} boots`, () => this.#turnOn());
+  }
+
+  #turnOff(): void {
     this.#off = true;
     this.#site.network.powerLost(this.host);
     this.#life.kill();
@@ -133,10 +145,22 @@ export class Machine {
     this.stateDisk.crash();
     this.#runDisk = this.#freshRunDisk();
     this.kernel.reboot(this.#bootId());
-    this.#site.time.after(downMs, `${this.name} boots`, () => {
-      this.#off = false;
-      this.workload.start();
-      this.#startAgent();
+  }
+
+  #turnOn(): void {
+    if (!this.#off) return;
+    this.#off = false;
+    this.workload.start();
+    this.#startAgent();
+  }
+
+  /** People who need it turn it on again, unless it runs in Azure by then. */
+  #beMissed(): void {
+    const afterMs = this.#chance.between(20_000, 180_000);
+    this.#site.time.after(afterMs, `${this.name} is missed`, () => {
+      if (!this.#off) return;
+      if (this.#site.oracle.isInAzure(this.machineId)) this.#beMissed();
+      else this.#turnOn();
     });
   }
 
@@ -182,7 +206,7 @@ export class Machine {
     const quietLog = new QuietLog(log);
     const identities = new IdentityStore(this.stateDisk.for(life));
     const random = this.#chance.fork();
-    const machine = this.#sourceMachine();
+    const machine = this.#sourceMachine(life);
     const replication = new Replication({
       machineId: this.machineId,
       devices: { open: async (path) => this.#device(path).openFor(life) },
@@ -194,7 +218,7 @@ export class Machine {
       store: new AgentStateStore(this.#runDisk.for(life)),
       identities,
       quietLog,
-      limits: LIMITS,
+      limits: this.limits,
       scrubPassMs: SCRUB_PASS_MS,
     });
     const deps: AgentDeps = {
@@ -247,11 +271,17 @@ export class Machine {
     return { name, machineId, privateKeyPem: '', certificatePem: '', caCertificatePem: '' };
   }
 
-  #sourceMachine(): SourceMachine {
+  #sourceMachine(life: Life): SourceMachine {
     return {
       facts: async () => ({ hostname: this.name, kernel: 'sim', bootId: this.kernel.bootId }),
       disks: async () => [],
-      powerOff: async () => undefined,
+      powerOff: async () => {
+        await life.sleep(this.#chance.about(300));
+        if (this.refusesPowerOff) throw new Error('the service manager refuses');
+        this.#site.time.note(`${this.name} is turned off by its agent`);
+        this.#turnOff();
+        this.#beMissed();
+      },
       giveWay: () => undefined,
     };
   }

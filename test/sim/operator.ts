@@ -63,6 +63,8 @@ export class Operator {
   /** As it was last seen in the catalog. */
   readonly #owners = new Map<string, string>();
   #generation = 0;
+  /** Names of Failovers that were deleted: nothing is asked of a source on their behalf (controllers/processserver/duties.ts). */
+  readonly deleted = new Set<string>();
   /** Takes the machines of a silent process server away from it. */
   takesOver = true;
 
@@ -158,7 +160,7 @@ export class Operator {
       }
       const resyncToken = this.#tokens.get(machineId);
       const intent: MachineIntent = {
-        catalog,
+        catalog: this.#asAsked(catalog),
         paused: this.#paused.has(machineId),
         policy: this.#policy,
         ...(resyncToken === undefined ? {} : { resyncToken }),
@@ -167,6 +169,11 @@ export class Operator {
     }
     for (const server of this.#servers)
       await this.#assign(server, { machines: intents.get(server.name) ?? [], keep, redirects });
+  }
+
+  #asAsked(catalog: CatalogDocument): CatalogDocument {
+    const { finalSync, ...rest } = catalog;
+    return finalSync !== undefined && this.deleted.has(finalSync.failover) ? rest : catalog;
   }
 
   async #assign(

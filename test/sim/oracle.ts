@@ -9,11 +9,13 @@ import { sequenceOfSegmentKey, vaultLayout } from '../../vault/layout.ts';
 import { ManualClock } from '../fakes/manualClock.ts';
 import type { MemoryCompute } from '../fakes/memoryCompute.ts';
 import { MemoryObjectStore } from '../fakes/memoryObjectStore.ts';
+import { Acknowledgements } from './acknowledgements.ts';
 import { ChainWatch } from './chainWatch.ts';
+import { failoverDisks, HeldWatch } from './heldWatch.ts';
 import { compareImages } from './images.ts';
 import { journalBreaches } from './journalCheck.ts';
 import type { Frozen } from './kernel.ts';
-import { LIMITS, type Machine } from './machine.ts';
+import type { Machine } from './machine.ts';
 import type { Connection, Tap } from './network.ts';
 import { PointWatch } from './pointWatch.ts';
 import type { Server } from './server.ts';
@@ -35,32 +37,22 @@ export interface Candidate {
   timeMs: number | undefined;
 }
 
-interface Acknowledged {
-  machineId: string;
-  lsn: bigint;
-  /** The time that it was asked to have. */
-  askedMs: number | undefined;
-  server: string;
-  writerEpoch: number;
-  atMs: number;
-}
-
-/** How long a write may be held back beyond the deadline: what the watchdog takes. */
-const STALL_GRACE_MS = 100;
-
 export class Oracle implements Tap, VaultWatch {
   readonly breaches: Breach[] = [];
   /** Told of the machine whose barrier is being acknowledged. */
   atAcknowledgement: ((machineId: string) => void) | undefined;
   /** Told of the machine that sends data. */
   atData: ((machineId: string) => void) | undefined;
+  /** Told of the machine whose failover has its last barrier, and nothing else yet. */
+  atFinalSync: ((machineId: string) => void) | undefined;
   readonly #time: SimTime;
   readonly #machines = new Map<string, Machine>();
   #servers: readonly Server[] = [];
   readonly #candidates = new Map<string, Candidate[]>();
   readonly #chains: ChainWatch;
   readonly #points: PointWatch;
-  readonly #acknowledged: Acknowledged[] = [];
+  readonly #acknowledgements: Acknowledgements;
+  readonly #held: HeldWatch;
   /** Per connection: the writer epoch of its Welcome, and the times that were given to barriers. */
   readonly #sessions = new Map<number, { writerEpoch: number; times: Map<number, number> }>();
   /** Highest LSN that the agent of a machine ever gave to a record. */
@@ -80,11 +72,27 @@ export class Oracle implements Tap, VaultWatch {
       candidates: (machineId, lsn) => this.candidates(machineId, lsn),
       fail: (error) => time.fail(error),
     });
+    const isInAzure = (machineId: string) => this.isInAzure(machineId);
+    const lostAtMs = (server: string) => this.#lostAtMs(server);
+    this.#acknowledgements = new Acknowledgements({ chains: this.#chains, isInAzure, lostAtMs });
+    this.#held = new HeldWatch({
+      breach: found,
+      nowMs: () => time.nowMs,
+      candidates: (machineId, lsn) => this.candidates(machineId, lsn),
+      isInVault: (machineId, barrier) => this.#chains.holds(machineId, barrier),
+      isInAzure,
+    });
   }
 
   begin(parts: { machines: readonly Machine[]; servers: readonly Server[] }): void {
     for (const machine of parts.machines) this.#machines.set(machine.machineId, machine);
     this.#servers = parts.servers;
+    this.#held.begin(parts.machines);
+  }
+
+  /** No fault comes any more. */
+  calm(): void {
+    this.#held.calm();
   }
 
   breach(invariant: string, detail: string): void {
@@ -119,11 +127,7 @@ export class Oracle implements Tap, VaultWatch {
 
   /** Looked at again and again: what no single event shows. */
   look(): void {
-    for (const machine of this.#machines.values()) {
-      const stall = Math.max(machine.kernel.longestStallMs, machine.kernel.stallMs);
-      if (stall > LIMITS.deadlineMs + STALL_GRACE_MS)
-        this.breach('Production never waits', `${machine.name}: a write waited ${stall} ms`);
-    }
+    this.#held.look();
   }
 
   // ---------------------------------------------------------------------------------------------------- conversations
@@ -153,6 +157,7 @@ export class Oracle implements Tap, VaultWatch {
       this.#noteCaptured(machineId, spoken.lastLsn);
       this.atData?.(machineId);
     }
+    if (spoken.kind === 'AgentStatus') this.#held.agentSaid(machineId, spoken.standsStillFor);
     if (spoken.kind !== 'Barrier') return;
     this.#noteCaptured(machineId, spoken.lsn);
     const { frozen } = machine.kernel;
@@ -164,6 +169,7 @@ export class Oracle implements Tap, VaultWatch {
     const timeMs = this.#sessions.get(connection.id)?.times.get(spoken.id);
     const before = this.#candidates.get(key) ?? [];
     this.#candidates.set(key, [...before, { frozen, timeMs }]);
+    this.#held.barrierSent(frozen, { lsn: spoken.lsn, askedMs: timeMs });
   }
 
   /** A process server says that what it had of a machine is damaged. */
@@ -198,12 +204,17 @@ export class Oracle implements Tap, VaultWatch {
       case 'Welcome':
         session.writerEpoch = spoken.writerEpoch;
         this.#welcomed(machine, connection.server.host, spoken);
+        if (spoken.asksForResync) this.#held.resyncDemanded(machineId);
+        return;
+      case 'BarrierPrepare':
+        this.#held.prepared(connection.id, spoken);
         return;
       case 'BarrierFreeze':
         session.times.set(spoken.id, spoken.timeMs);
+        this.#held.freezeAsked(machine, connection.id, spoken.id);
         return;
       case 'BarrierAcknowledged':
-        this.#acknowledged.push({
+        this.#acknowledgements.add({
           machineId,
           lsn: spoken.lsn,
           askedMs: session.times.get(spoken.id),
@@ -228,8 +239,7 @@ export class Oracle implements Tap, VaultWatch {
 
   objectTried(key: string, body: Uint8Array, by: string): void {
     if (!isSegment(key)) return;
-    const lostAtMs = this.#servers.find(({ name }) => name === by)?.lostAtMs;
-    this.#chains.tried(key, body, { by, lostAtMs: lostAtMs ?? Number.NEGATIVE_INFINITY });
+    this.#chains.tried(key, body, { by, lostAtMs: this.#lostAtMs(by) });
   }
 
   objectPut(key: string, body: Uint8Array): void {
@@ -241,6 +251,7 @@ export class Oracle implements Tap, VaultWatch {
     else if (key.startsWith('control/status/applier-')) this.#applierStatusPut(body);
     else if (key.startsWith('catalog/')) this.#catalogPut(body);
     else if (key.startsWith('control/failovers/')) this.#ledgerPut(body);
+    else if (key.startsWith('control/assignments/')) this.#held.listPut(body);
   }
 
   objectRemoved(key: string): void {
@@ -308,11 +319,11 @@ export class Oracle implements Tap, VaultWatch {
   }
 
   #catalogPut(body: Uint8Array): void {
-    const { machineId, activeSide } = JSON.parse(new TextDecoder().decode(body)) as {
-      machineId: string;
-      activeSide: string;
-    };
+    const { machineId, activeSide, activeFailover } = JSON.parse(
+      new TextDecoder().decode(body),
+    ) as { machineId: string; activeSide: string; activeFailover?: string };
     if (activeSide === 'Azure') this.#inAzure.add(machineId);
+    if (activeSide === 'Azure') this.#held.taken(machineId, activeFailover ?? '');
     else this.#inAzure.delete(machineId);
   }
 
@@ -320,6 +331,8 @@ export class Oracle implements Tap, VaultWatch {
     const { name, request, outcome, point, steps } = JSON.parse(
       new TextDecoder().decode(body),
     ) as FailoverDocument;
+    const last = steps.at(-1);
+    if (last?.name === 'FinalSync' && last.state === 'Done') this.atFinalSync?.(request.machineId);
     const copied = steps.some((step) => step.name === 'CopyDisks' && step.state === 'Done');
     const copies = outcome === 'Running' && point !== undefined && !copied;
     const lsn = BigInt(point?.lsn ?? 0n);
@@ -340,6 +353,7 @@ export class Oracle implements Tap, VaultWatch {
       this.breach('5', `${document.name} came up from LSN ${point.lsn}, which is no point`);
       return;
     }
+    this.#held.failoverEnded(document, failoverDisks(document, compute));
     for (const disk of disks ?? []) {
       const body = compute.disks.get(disk.managedDisk.name)?.body ?? new Uint8Array();
       const differs = compareImages(body, offered.images[disk.index] ?? []);
@@ -370,23 +384,11 @@ export class Oracle implements Tap, VaultWatch {
 
   /** Barriers that were acknowledged before a moment, are not in the journal, and have no reason not to be. */
   missing(beforeMs: number): string[] {
-    return this.#acknowledged
-      .filter((barrier) => barrier.atMs < beforeMs && this.#isMissing(barrier))
-      .map(
-        ({ lsn, machineId, server, atMs }) =>
-          `barrier ${lsn} of ${machineId} was acknowledged by ${server} at ${Math.round(atMs)} and is not in the journal`,
-      );
+    return this.#acknowledgements.missing(beforeMs);
   }
 
-  #isMissing({ machineId, lsn, askedMs, server, writerEpoch, atMs }: Acknowledged): boolean {
-    const isThere =
-      askedMs === undefined
-        ? this.#chains.holdsBarrier(machineId, lsn)
-        : this.#chains.holdsBarrierOf(machineId, { lsn, askedMs });
-    if (isThere || this.isInAzure(machineId)) return false;
-    // Another writer came before it was uploaded: the agent sends what it carried again, under other LSNs.
-    if (this.#chains.newestEpoch(machineId) > writerEpoch) return false;
-    return (this.#servers.find(({ name }) => name === server)?.lostAtMs ?? 0) < atMs;
+  #lostAtMs(server: string): number {
+    return this.#servers.find(({ name }) => name === server)?.lostAtMs ?? Number.NEGATIVE_INFINITY;
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import type { CacheLimits } from '../../dataplane/journal/cache.ts';
 import type { Chance } from './chance.ts';
+import { heldMoments } from './heldMoments.ts';
 import { isRare, rareMoments } from './rareMoments.ts';
 
 export const faultKinds = [
@@ -48,11 +49,18 @@ export const faultKinds = [
   'unplanned failover',
   'failover runner killed',
   ...rareMoments,
+  ...heldMoments,
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
 export interface Scenario {
-  machines: { name: string; diskSizes: number[]; bufferEvents: number; writeEveryMs: number }[];
+  machines: {
+    name: string;
+    diskSizes: number[];
+    bufferEvents: number;
+    writeEveryMs: number;
+    finalDeadlineMs: number;
+  }[];
   servers: number;
   fill: number;
   policy: {
@@ -71,18 +79,28 @@ export interface Scenario {
 }
 
 const LEAF = 65536;
+/** A failover's runner is away for so long before faults end. */
+const LONG: FaultKind = 'held machine goes on unheard';
+const LONG_MS = 70_000;
+/** Of runs that have planned failovers beside the faults that they know. */
+const PLANNED_SHARE = 0.2;
 /** All machines must have a point of after the faults by then. */
 export const CONVERGED_WITHIN_MS = 1_500_000;
 
 export function scenarioOf(chance: Chance): Scenario {
   const quietAtMs = chance.between(20_000, 80_000);
   const share = chance.pick([0.08, 0.15, 0.4]);
-  const known = faultKinds.filter(() => chance.chance(share));
+  const known = faultKinds.filter((kind) => chance.chance(share) && kind !== LONG);
   const count = known.length === 0 ? 0 : chance.whole(3, 18);
   const faults = Array.from({ length: count }, () => ({
     atMs: chance.between(500, quietAtMs),
     kind: chance.pick(known),
   }));
+  // A machine must be replicated before it can be held.
+  if (chance.chance(PLANNED_SHARE))
+    for (let count = chance.pick([1, 1, 2, 3]); count > 0; count -= 1)
+      faults.push({ atMs: chance.between(0.15, 0.9) * quietAtMs, kind: chance.pick(heldMoments) });
+  const isLong = faults.some(({ kind }) => kind === LONG);
   // What takes its time begins early enough.
   for (const fault of faults) if (isRare(fault.kind)) fault.atMs *= 0.6;
   return {
@@ -91,6 +109,7 @@ export function scenarioOf(chance: Chance): Scenario {
       diskSizes: Array.from({ length: chance.whole(1, 2) }, () => diskSize(chance)),
       bufferEvents: chance.pick([12, 60, 400]),
       writeEveryMs: chance.pick([100, 300, 1_000, 3_000]),
+      finalDeadlineMs: chance.pick([15_000, 60_000, 300_000]),
     })),
     servers: 2,
     fill: chance.pick([0, 0.2, 0.7]),
@@ -113,7 +132,7 @@ export function scenarioOf(chance: Chance): Scenario {
       sync: chance.pick([1, 4, 20]),
     },
     vaultFaultRate: chance.pick([0, 0, 0.01, 0.05]),
-    quietAtMs,
+    quietAtMs: quietAtMs + (isLong ? LONG_MS : 0),
     faults: faults.sort((a, b) => a.atMs - b.atMs),
   };
 }

@@ -5,9 +5,11 @@ const TYPES = {
   Welcome: 2,
   Data: 16,
   Uploaded: 18,
+  BarrierPrepare: 32,
   BarrierFreeze: 34,
   Barrier: 35,
   BarrierAcknowledged: 36,
+  AgentStatus: 48,
 } as const;
 
 const ASKED_ABOUT = new Set<number>(Object.values(TYPES));
@@ -16,6 +18,8 @@ export type Spoken =
   | { kind: 'Welcome'; writerEpoch: number; asksForResync: boolean }
   | { kind: 'Data'; lastLsn: bigint }
   | { kind: 'Uploaded'; uploadedLsn: bigint; barrierLsn: bigint }
+  | { kind: 'BarrierPrepare'; id: number; final: boolean }
+  | { kind: 'AgentStatus'; standsStillFor: string | undefined }
   | { kind: 'BarrierFreeze'; id: number; timeMs: number }
   | { kind: 'Barrier'; id: number; lsn: bigint }
   | { kind: 'BarrierAcknowledged'; id: number; lsn: bigint };
@@ -48,6 +52,13 @@ export function spokenIn(frame: Uint8Array): Spoken | undefined {
         kind: 'Uploaded',
         uploadedLsn: lsn('uploadedLsn'),
         barrierLsn: lsn('barrierLsn'),
+      };
+    case TYPES.BarrierPrepare:
+      return { kind: 'BarrierPrepare', id: number('id'), final: message.final !== undefined };
+    case TYPES.AgentStatus:
+      return {
+        kind: 'AgentStatus',
+        standsStillFor: (message.final as { failover: string } | undefined)?.failover,
       };
     case TYPES.BarrierFreeze:
       return { kind: 'BarrierFreeze', id: number('id'), timeMs: number('timeMs') };
