@@ -46,6 +46,7 @@ import { startFaultProxy } from '../servers/faultProxy.ts';
 import { eventually, freePort, type Workplace } from './workplace.ts';
 
 export const PATIENCE_MS = 60_000;
+const HEARTBEAT_MS = 1_000;
 const MIB = 1 << 20;
 const world = { clock: systemClock, random: systemRandom };
 
@@ -141,7 +142,23 @@ export class ModelSite {
     const recoveryKey = readFileSync(keyFile, 'utf8');
     const made = new ModelSite({ workplace, site, stores, kube, recoveryKey });
     await made.#untilReady();
+    made.#beat();
     return made;
+  }
+
+  /** A process server is heard of again and again: what it said once is no news for long. */
+  #beat(): void {
+    const ending = new AbortController();
+    const beating = (async () => {
+      while (!ending.signal.aborted) {
+        await this.report().catch(() => undefined);
+        await systemClock.sleep(HEARTBEAT_MS, ending.signal).catch(() => undefined);
+      }
+    })();
+    this.#workplace.undo.add('end the heartbeats', async () => {
+      ending.abort(new Error('the test has ended'));
+      await beating;
+    });
   }
 
   /** As it would be restarted after a crash: another process, and the same cluster unless another is given. */
