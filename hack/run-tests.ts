@@ -30,7 +30,7 @@ try {
   add(await vitest('unit', 'live'));
   process.env.KUBEBUILDER_ASSETS = await ensureKubernetes({ say: (line) => console.log(line) });
   // They mostly wait, for servers, boots and barriers: side by side they take little longer than the longest.
-  const lanes = [['servers', 'e2e'], ['guest', 'bench'], ['devices']].map(async (projects) => {
+  const lanes = [['e2e', 'bench'], ['guest', 'servers'], ['devices']].map(async (projects) => {
     for (const project of projects)
       add(await vitest(project, project === 'devices' ? 'live' : 'after'));
   });

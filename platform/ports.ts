@@ -147,6 +147,8 @@ export interface FilesystemFreezer {
    * read since the freeze proves nothing. Safe to call when nothing is frozen.
    */
   thaw(plan: FreezePlan): Promise<{ frozenForMs: number; void: string[] }>;
+  /** `void` as above, with everything left as it is: whether what was read so far was read from frozen filesystems. */
+  check(plan: FreezePlan): Promise<{ void: string[] }>;
   /** Calls the watchdogs off: what is frozen stays so, also when this process ends. `void` as above: those thawed before. */
   hold(plan: FreezePlan): Promise<{ void: string[] }>;
   /** What is held frozen now: for an agent that comes back to `adoptHeld`, after which `thaw` thaws it. */

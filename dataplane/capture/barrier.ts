@@ -6,7 +6,7 @@
  *   ready     the process server says when, which is the barrier's time
  *   frozen    freeze · every account must balance · read what is dirty into memory · every account must balance again, and nothing but
  *             discards and a RAID's own records may have happened since (those are read again) · tracing and disks unchanged
- *   thaw      every thaw must be ours
+ *   thaw      every thaw must be ours (a last barrier, sent before it, asks whether all is frozen still)
  *   send      hash and send what was read, then the barrier
  *
  * Whatever goes wrong voids the barrier and leaves dirty what it had taken. A final barrier thaws only when it failed.
@@ -196,6 +196,8 @@ class BarrierRun {
       await freezer.freeze(plan, { deadlineMs });
       await this.#readAtRest(memory);
       await tracking.verify();
+      // An ordinary barrier's thaw will tell. This one is sent before there is any.
+      if (this.#request.final) await this.#mustBeFrozen(plan);
     } catch (error) {
       const { void: undone } = await freezer.thaw(plan);
       this.#deps.frozen(false);
@@ -208,6 +210,12 @@ class BarrierRun {
     this.#deps.frozen(false);
     if (thawed.void.length > 0) throw thawedEarly(thawed.void, deadlineMs);
     return thawed.frozenForMs;
+  }
+
+  async #mustBeFrozen(plan: FreezePlan): Promise<void> {
+    const { freezer, limits } = this.#deps;
+    const { void: undone } = await freezer.check(plan);
+    if (undone.length > 0) throw thawedEarly(undone, limits.finalDeadlineMs);
   }
 
   async #readAtRest(memory: FrozenRead): Promise<void> {

@@ -91,6 +91,17 @@ describe('a barrier', () => {
     expect(machine.tracking.dirtyBytes).toBe(4096);
   });
 
+  test('is void, and never sent, when it is the last one and somebody thawed before it was read', async ({
+    machine,
+  }) => {
+    machine.device.write(0, 4096, 5);
+    machine.freezer.thawedByOthers = ['/data'];
+    await expect(machine.barrier({ final: true })).rejects.toMatchObject({ code: 'ThawedEarly' });
+    expect(machine.sink.nextLsn).toBe(1n);
+    expect(machine.tracking.dirtyBytes).toBe(4096);
+    expect(machine.freezer.calls).not.toContain('hold');
+  });
+
   test('blames the early thaw, not those who then wrote', async ({ machine }) => {
     machine.freezer.thawedByOthers = ['/data'];
     machine.freezer.onFrozen = () => {

@@ -107,6 +107,13 @@ export class LinuxFreezer implements FilesystemFreezer {
     };
   }
 
+  async check(_plan: FreezePlan): Promise<{ void: string[] }> {
+    const undone: string[] = [];
+    for (const watchdog of this.#frozen)
+      if ((await watchdog.check()).word !== 'frozen') undone.push(watchdog.mountPoint);
+    return { void: undone };
+  }
+
   async hold(_plan: FreezePlan): Promise<{ void: string[] }> {
     const undone: string[] = [];
     for (const watchdog of this.#frozen) {

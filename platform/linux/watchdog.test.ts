@@ -25,6 +25,10 @@ here=$(dirname "$0")
 [ "$1" = -f ] && touch "$here/begun"
 [ "$1" = -f ] && [ -f "$here/slow" ] && sleep "$(cat "$here/slow")"
 echo "$1 $2" >> "$here/asked"
+[ "$1" = -u ] && { rm "$here/frozen" 2>/dev/null || { echo "fsfreeze: $2: unfreeze failed: Invalid argument" >&2; exit 1; }; }
+[ "$1" = -f ] && [ -f "$here/frozen" ] && { echo "fsfreeze: $2: freeze failed: Device or resource busy" >&2; exit 1; }
+[ "$1" = -f ] && touch "$here/frozen"
+exit 0
 `;
 
 beforeEach(() => {
@@ -105,6 +109,23 @@ describe('a watchdog', () => {
     expect((await dog.hold()).word).toBe('held');
     await until(() => !runs(group), 'all of it has ended');
     expect(asked()).toEqual(['-f']);
+  });
+
+  test('says that it is frozen still, and thaws it later all the same', async () => {
+    const { dog } = await started();
+    await dog.freeze({ deadlineMs: LONG_MS });
+    expect((await dog.check()).word).toBe('frozen');
+    expect(await dog.thaw()).toEqual({ word: 'thawed', detail: 'thaw' });
+    expect(asked()).toEqual(['-f', '-f', '-u']);
+  });
+
+  test('says that somebody else thawed it, and leaves it so', async () => {
+    const { dog } = await started();
+    await dog.freeze({ deadlineMs: LONG_MS });
+    rmSync(path.join(directory, 'frozen'));
+    expect(await dog.check()).toEqual({ word: 'lost', detail: 'somebody else thawed it' });
+    expect(existsSync(path.join(directory, 'frozen'))).toBe(false);
+    expect((await dog.thaw()).word).toBe('lost');
   });
 
   test('thaws when its agent is gone, and ends with it', async () => {

@@ -16,6 +16,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 const SCRIPT = `
+export LC_ALL=C
 trap '' HUP INT QUIT TERM PIPE TSTP TTIN TTOU
 { echo -1000 > /proc/$$/oom_score_adj; } 2>/dev/null
 { echo $$ > /sys/fs/cgroup/cgroup.procs || echo $$ > /sys/fs/cgroup/systemd/cgroup.procs; } 2>/dev/null
@@ -44,6 +45,14 @@ exec 3<&0
       freeze)
         if problem=$(fsfreeze -f "$1" 2>&1); then frozen=1; echo frozen 2>/dev/null
         else echo "failed $problem" 2>/dev/null; exit; fi ;;
+      check)
+        [ -n "$frozen" ] || exit
+        if problem=$(fsfreeze -f "$1" 2>&1); then
+          fsfreeze -u "$1" > /dev/null 2>&1; echo 'lost somebody else thawed it' 2>/dev/null
+        else case $problem in
+          *busy*) echo frozen 2>/dev/null ;;
+          *) echo "lost $problem" 2>/dev/null ;;
+        esac; fi ;;
       hold)
         echo held 2>/dev/null; exit ;;
       *)
@@ -104,6 +113,12 @@ export class Watchdog {
     const answer = await this.#next();
     this.release();
     return answer;
+  }
+
+  /** Answers `frozen` when it still is: what is frozen can't be frozen once more. */
+  async check(): Promise<WatchdogAnswer> {
+    this.#say('check');
+    return await this.#next();
   }
 
   async hold(): Promise<WatchdogAnswer> {

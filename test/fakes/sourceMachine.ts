@@ -170,6 +170,10 @@ export class FakeFreezer implements FilesystemFreezer {
     return { frozenForMs: was ? 7 : 0, void: was ? this.thawedByOthers : [] };
   }
 
+  async check(): Promise<{ void: string[] }> {
+    return { void: this.thawedByOthers };
+  }
+
   async hold(): Promise<{ void: string[] }> {
     this.calls.push('hold');
     return { void: this.thawedByOthers };

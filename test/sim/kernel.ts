@@ -308,6 +308,10 @@ export class Kernel {
         this.#thaw();
         return { frozenForMs, void: undone };
       },
+      check: async () => {
+        await pause(1);
+        return { void: this.#state === 'frozen' && !this.#watchdogThawed ? [] : ['/data'] };
+      },
       hold: async () => {
         await pause(1);
         if (this.#state !== 'frozen') return { void: ['/data'] };

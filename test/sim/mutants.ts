@@ -220,6 +220,13 @@ export const mutants: readonly Mutant[] = [
     breaks: '5',
   },
   {
+    name: 'send-a-last-barrier-that-somebody-thawed',
+    file: 'dataplane/capture/barrier.ts',
+    find: '      if (this.#request.final) await this.#mustBeFrozen(plan);',
+    replace: '',
+    breaks: '5',
+  },
+  {
     name: 'freeze-without-deadline',
     file: 'dataplane/capture/barrier.ts',
     find: '    const deadlineMs = this.#request.final ? limits.finalDeadlineMs : limits.deadlineMs;',

@@ -140,6 +140,7 @@ export class Rig {
       sync: freezer.sync.bind(freezer),
       prepare: freezer.prepare.bind(freezer),
       freeze: freezer.freeze.bind(freezer),
+      check: freezer.check.bind(freezer),
       hold: freezer.hold.bind(freezer),
       held: freezer.held.bind(freezer),
       adoptHeld: freezer.adoptHeld.bind(freezer),
