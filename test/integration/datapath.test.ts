@@ -72,6 +72,8 @@ test('one write that the tracer did not see ends the run in ResyncRequired(Track
     `fio --thread --name=w --directory=${mount} --size=8m --rw=randwrite --bs=4k --ioengine=psync --direct=1 --time_based --runtime=100 --rate_iops=200`,
   );
   await site.nextBarrier();
+  // Later there would be too many barriers for each to become one.
+  await site.makePoints([disk]);
   sh(
     `echo 0 > ${site.tracing}/tracing_on; dd if=/dev/urandom of=${mount}/unseen bs=4k count=1 oflag=direct status=none; echo 1 > ${site.tracing}/tracing_on`,
   );

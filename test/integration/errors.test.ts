@@ -130,6 +130,8 @@ test.for<[string, (bytes: Buffer) => Buffer]>([
     await site.startAgent();
     const first = await site.nextBarrier();
     const pointed = first.uploadedBarrier?.lsn ?? 0n;
+    // Later there might be too many barriers for each to become a point.
+    await site.makePoints([disk]);
     const segments = await segmentKeys(site);
     sh(`dd if=/dev/urandom of=${disk.device} bs=1M count=2 seek=9 oflag=direct status=none`);
     await site.nextBarrier();
