@@ -139,7 +139,8 @@ export class BarrierConversation {
     const { book } = this.#host;
     const { askedMs, consistency } = pending;
     const nowMs = this.#clock.monotonic();
-    book.history = afterBarrier(book.history, { askedMs, nowMs, consistency });
+    const { policy } = this.#host.situation();
+    book.history = afterBarrier(book.history, { askedMs, nowMs, consistency, policy });
     book.count += 1;
     book.lastFreezeMs = message.freezeMs;
     book.maxFreezeMs = Math.max(book.maxFreezeMs, message.freezeMs);

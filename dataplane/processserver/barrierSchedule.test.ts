@@ -27,7 +27,7 @@ const withApp = { policy: { crashConsistentSeconds: 60, appConsistentSeconds: 36
 /** At once when it was asked for. */
 function made(history: BarrierHistory, barrier: { atMs: number; consistency: 'Crash' | 'App' }) {
   const { atMs, consistency } = barrier;
-  return afterBarrier(history, { askedMs: atMs, nowMs: atMs, consistency });
+  return afterBarrier(history, { ...calm, askedMs: atMs, nowMs: atMs, consistency });
 }
 
 describe('the barrier schedule', () => {
@@ -39,7 +39,7 @@ describe('the barrier schedule', () => {
   });
 
   test('keeps the interval while barriers are made within it, and lets the machine rest when one took longer', () => {
-    const asked = { askedMs: 100_000, consistency: 'Crash' } as const;
+    const asked = { ...calm, askedMs: 100_000, consistency: 'Crash' } as const;
     const quick = afterBarrier(noBarriers, { ...asked, nowMs: 120_000 });
     expect(decideBarrier(quick, at(159_999)).ask).toBe('Nothing');
     expect(decideBarrier(quick, at(160_000)).ask).toBe('Crash');
@@ -47,6 +47,9 @@ describe('the barrier schedule', () => {
     expect(decideBarrier(slow, at(219_999)).ask).toBe('Nothing');
     expect(decideBarrier(slow, at(219_999, { final: 'Wanted' })).ask).toBe('Crash');
     expect(decideBarrier(slow, at(220_000)).ask).toBe('Crash');
+    const verySlow = afterBarrier(noBarriers, { ...asked, nowMs: 1_000_000 });
+    expect(decideBarrier(verySlow, at(1_059_999)).ask).toBe('Nothing');
+    expect(decideBarrier(verySlow, at(1_060_000)).ask).toBe('Crash');
   });
 
   test.each([{ pending: true }, { paused: true }, { resync: true }, { final: 'Done' as const }])(

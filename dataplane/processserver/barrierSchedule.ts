@@ -2,7 +2,7 @@
  * When a machine is asked for which barrier. Pure: the session feeds it what happened, in monotonic milliseconds.
  *
  * Intervals run from one question to the next, so that a barrier that takes long in the making makes no point older than that; but then
- * the machine rests, half as long as it took. A barrier that was voided is tried again soon, later and later, up to the interval; an
+ * the machine rests, half as long as it took, and no longer than the interval. A barrier that was voided is tried again soon, later and later, up to the interval; an
  * application barrier that fails never keeps crash-consistent ones from going on.
  */
 export interface BarrierPolicy {
@@ -66,21 +66,21 @@ export function decideBarrier(
   if (nowMs < history.restUntilMs) return NOTHING;
   if (history.lastBarrierMs === undefined) return { ask: 'Crash', final: false };
   if (appIsDue(history, situation)) return { ask: 'App', final: false };
-  if (nowMs - history.lastBarrierMs >= policy.crashConsistentSeconds * 1000)
-    return { ask: 'Crash', final: false };
+  if (nowMs - history.lastBarrierMs >= intervalMs(policy)) return { ask: 'Crash', final: false };
   return NOTHING;
 }
 
 export function afterBarrier(
   history: BarrierHistory,
-  done: { askedMs: number; nowMs: number; consistency: 'Crash' | 'App' },
+  done: { askedMs: number; nowMs: number; consistency: 'Crash' | 'App'; policy: BarrierPolicy },
 ): BarrierHistory {
   const { askedMs, nowMs } = done;
+  const restMs = Math.min((nowMs - askedMs) * REST_SHARE, intervalMs(done.policy));
   const isApp = done.consistency === 'App';
   return {
     lastBarrierMs: askedMs,
     lastAppMs: isApp ? askedMs : history.lastAppMs,
-    restUntilMs: nowMs + (nowMs - askedMs) * REST_SHARE,
+    restUntilMs: nowMs + restMs,
     voidedInRow: 0,
     appVoidedInRow: isApp ? 0 : history.appVoidedInRow,
     notBeforeMs: 0,
@@ -100,8 +100,7 @@ export function afterVoided(
         voided.nowMs +
         backoff(history.appVoidedInRow, { first: APP_RETRY_FIRST_MS, max: APP_RETRY_MAX_MS }),
     };
-  const intervalMs = voided.policy.crashConsistentSeconds * 1000;
-  const max = Math.max(RETRY_FIRST_MS, Math.min(RETRY_MAX_MS, intervalMs));
+  const max = Math.max(RETRY_FIRST_MS, Math.min(RETRY_MAX_MS, intervalMs(voided.policy)));
   return {
     ...history,
     voidedInRow: history.voidedInRow + 1,
@@ -118,6 +117,10 @@ function appIsDue(history: BarrierHistory, situation: BarrierSituation): boolean
   const intervalMs = situation.policy.appConsistentSeconds * 1000;
   if (intervalMs === 0 || situation.nowMs < history.appNotBeforeMs) return false;
   return history.lastAppMs === undefined || situation.nowMs - history.lastAppMs >= intervalMs;
+}
+
+function intervalMs({ crashConsistentSeconds }: BarrierPolicy): number {
+  return crashConsistentSeconds * 1000;
 }
 
 function backoff(failures: number, limits: { first: number; max: number }): number {
