@@ -10,7 +10,7 @@ const benchmarkTests = ['test/integration/bench.test.ts'];
 /** Run programs whole, from the outside. */
 const wholeTests = ['test/e2e/**/*.test.ts'];
 const slow = {
-  testTimeout: 120_000,
+  testTimeout: 240_000,
   hookTimeout: 180_000,
   fileParallelism: false,
   pool: 'forks',

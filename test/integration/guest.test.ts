@@ -83,7 +83,7 @@ test('the root disk, with the agent on it, is copied and thawed after each barri
   await world.statusWhen(
     'the initial replication',
     ({ resync, uploadedBarrier }) => resync === undefined && uploadedBarrier !== undefined,
-    { timeoutMs: 150_000 },
+    { timeoutMs: 240_000 },
   );
   await source.startProbe();
   const { barriers, errors, disks } = await world.moreBarriers(2, { timeoutMs: 120_000 });
@@ -93,7 +93,7 @@ test('the root disk, with the agent on it, is copied and thawed after each barri
   expect(disks).toHaveLength(5);
   // The loop filesystem lies on a file, on a mapped device, on a disk; its freeze came first, or nothing would have come after.
   expect(await source.guest.run('findmnt -n -o SOURCE /run/mnt/inner')).toMatch(/^\/dev\/loop/);
-}, 300_000);
+}, 420_000);
 
 test('a point is the machine’s disks byte for byte, swap’s body apart, and boots', async () => {
   const names = ['root', 'fat', 'stack', 'fast', 'spare'];
