@@ -1,7 +1,7 @@
 /**
  * What an agent costs the machine's own work: fio on a mounted filesystem, random writes and a mix of reads and writes, as fast as it
- * goes, without an agent and with one at 60 s barriers, in turn. Process server and store run at idle priority: they stand for other
- * machines, and have only the time here that neither the work nor the agent wants. The store takes and forgets.
+ * goes, without an agent and with one at 60 s barriers, in turn. Process server and store stand for other machines: they have only the
+ * time here that neither the work nor the agent wants, and the cache is in memory. The store takes and forgets.
  */
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
@@ -12,6 +12,7 @@ import { startNullStore } from '../servers/nullStoreProcess.ts';
 import { type Benchmark, type BenchOptions, type Figure, median } from './benchmark.ts';
 import { type FioResult, runFio } from './fio.ts';
 import { firstBarrier } from './journalWatch.ts';
+import { memoryDirectory, stepAside } from './otherMachine.ts';
 import { cpuSeconds } from './processUse.ts';
 import { startReplicating } from './replicating.ts';
 
@@ -38,8 +39,12 @@ interface ImpactRound {
 export const impact: Benchmark = async (options) => {
   requireRoot();
   const { rounds, tell, cleanup, barrierSeconds = BARRIER_SECONDS } = options;
-  const store = await startNullStore();
-  const end = cleanup.add(() => store.stop());
+  const store = await startNullStore({ ownSession: true });
+  const memory = memoryDirectory();
+  const end = cleanup.add(async () => {
+    await store.stop();
+    memory.remove();
+  });
   try {
     const site = await Site.create({ azurite: store, container: 'impact' });
     const endSite = cleanup.add(() => site.end());
@@ -48,7 +53,12 @@ export const impact: Benchmark = async (options) => {
       const file = path.join(site.machine.mount(disk.device), 'data');
       const work = { ...options, file, bytes: Math.floor(disk.sizeBytes * 0.7) };
       await layOut(work);
-      const { server, agent } = await startReplicating(site, { disks: [disk], barrierSeconds });
+      const elsewhere = { cache: path.join(memory.directory, 'cache'), ownSession: true };
+      const { server, agent } = await startReplicating(site, {
+        disks: [disk],
+        barrierSeconds,
+        server: elsewhere,
+      });
       const { machineId } = site;
       await firstBarrier(site.stores.objects, { machineId, withinMs: DEADLINE_MS });
       await stop(site, agent);
@@ -102,11 +112,11 @@ async function runRound(
   const agent = await site.startAgent();
   await agent.logged('The resync has ended');
   const before = await site.nextBarrier({ withinMs: DEADLINE_MS });
-  schedule(work.others, '--idle');
+  stepAside(work.others, true);
   const usedBefore = cpuSeconds(agent.pid);
   const results = await runLoads(work);
   const agentCpuSeconds = cpuSeconds(agent.pid) - usedBefore;
-  schedule(work.others, '--other');
+  stepAside(work.others, false);
   const after = await site.status();
   await stop(site, agent);
   const barriers = (after?.barriers.count ?? 0) - before.barriers.count;
@@ -118,12 +128,6 @@ async function stop(site: Site, agent: AgentProcess): Promise<void> {
   await agent.kill('SIGTERM');
   // Otherwise the kernel goes on following writes for the agent to come.
   site.forgetTracking();
-}
-
-/** While a load runs, processes that stand for other machines have only what nobody else wants. */
-function schedule(pids: readonly number[], policy: '--idle' | '--other'): void {
-  for (const pid of pids)
-    execFileSync('chrt', [policy, '--all-tasks', '--pid', '0', `${pid}`], { stdio: 'ignore' });
 }
 
 async function runLoads(work: Work): Promise<Record<Load, FioResult>> {

@@ -1,4 +1,4 @@
-import type { Site, SourceDisk } from '../fixtures/site.ts';
+import type { ServerOptions, Site, SourceDisk } from '../fixtures/site.ts';
 import type { AgentProcess } from '../servers/agentProcess.ts';
 import type { ProcessServerProcess } from '../servers/processServerProcess.ts';
 
@@ -16,6 +16,7 @@ export async function startReplicating(
     disks: readonly SourceDisk[];
     /** Between barriers; 1 unless given. */
     barrierSeconds?: number;
+    server?: ServerOptions;
     /** With CPU profiles of both processes. */
     profileDirectory?: string | undefined;
     /** Where agents connect instead of the process server's own port. */
@@ -24,7 +25,7 @@ export async function startReplicating(
 ): Promise<Replicating> {
   const { disks, barrierSeconds = 1, profileDirectory, through } = options;
   const nodeOptions = profileOptions(profileDirectory);
-  const server = await site.startServer({ nodeOptions });
+  const server = await site.startServer({ ...options.server, nodeOptions });
   const policy = { crashConsistentSeconds: barrierSeconds, appConsistentSeconds: 0 };
   await site.assign(disks, { policy });
   const ports = through === undefined ? [] : [await through(await server.port())];

@@ -13,8 +13,11 @@ export interface NullStore extends BlobService {
 }
 
 /** nullStore.ts as a process of its own. */
-export async function startNullStore(): Promise<NullStore> {
-  const child = spawn(process.execPath, [PROGRAM], { stdio: ['pipe', 'pipe', 'inherit'] });
+export async function startNullStore(options: { ownSession?: boolean } = {}): Promise<NullStore> {
+  const child = spawn(process.execPath, [PROGRAM], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: options.ownSession ?? false,
+  });
   const exited = once(child, 'exit');
   const port = await Promise.race([
     once(child.stdout, 'data').then(([line]) => Number(String(line))),

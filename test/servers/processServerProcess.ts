@@ -39,6 +39,7 @@ export class ProcessServerProcess {
     cache?: string;
     /** Node's own. */
     nodeOptions?: readonly string[];
+    ownSession?: boolean;
   }): Promise<ProcessServerProcess> {
     const file = path.join(options.directory, `${options.bootstrap.name}.json`);
     await writeFile(file, JSON.stringify({ ...options.bootstrap, port: 0 }), { mode: 0o600 });
@@ -51,7 +52,7 @@ export class ProcessServerProcess {
         ...['--bootstrap', file, '--cache', cache],
         ...['--metrics-port', '0', '--metrics-host', '127.0.0.1'],
       ],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
+      { stdio: ['ignore', 'ignore', 'pipe'], detached: options.ownSession ?? false },
     );
     return new ProcessServerProcess(child);
   }
