@@ -1,40 +1,70 @@
-import { constants, PerformanceObserver } from 'node:perf_hooks';
+import { execFileSync } from 'node:child_process';
+import path from 'node:path';
 import { expect, test } from 'vitest';
-import { madeShortLived } from './youngMemory.ts';
 
-const PIECE = 16 << 10;
-const TOTAL = 512 << 20;
+const MODULE = path.resolve(import.meta.dirname, 'youngMemory.ts');
 
-/** Whole collections while so many bytes of buffers are made and dropped at once. */
-async function wholeCollections(note: (bytes: number) => void): Promise<number> {
-  let whole = 0;
-  const observer = new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) {
-      const { kind } = (entry as unknown as { detail: { kind: number } }).detail;
-      if (kind === constants.NODE_PERFORMANCE_GC_MAJOR) whole += 1;
-    }
-  });
-  observer.observe({ entryTypes: ['gc'] });
-  for (let made = 0; made < TOTAL; made += PIECE) {
-    const buffer = Buffer.allocUnsafeSlow(PIECE);
-    note(buffer.length);
-    if (made % (1 << 20) === 0) await new Promise((resolve) => setImmediate(resolve));
-  }
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  observer.disconnect();
-  return whole;
+/** What a process of its own prints that runs this. */
+function run(program: string): number {
+  const args = ['--input-type=module', '--eval', program];
+  return Number(execFileSync(process.execPath, args, { encoding: 'utf8' }));
 }
 
-/** Of three tries: this process collects for reasons of its own, too. */
-async function fewestCollections(note: (bytes: number) => void): Promise<number> {
-  let fewest = Number.POSITIVE_INFINITY;
-  for (let tries = 0; tries < 3; tries += 1)
-    fewest = Math.min(fewest, await wholeCollections(note));
-  return fewest;
+/** Whole collections while this runs, `make(bytes)` being a new buffer. */
+function wholeCollections(program: string): number {
+  return run(`
+    import { constants, PerformanceObserver } from 'node:perf_hooks';
+    let whole = 0;
+    const observer = new PerformanceObserver((list) => {
+      for (const { detail } of list.getEntries()) if (detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR) whole += 1;
+    });
+    observer.observe({ entryTypes: ['gc'] });
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    const make = (bytes) => Buffer.allocUnsafeSlow(bytes);
+    ${program}
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    console.log(whole);`);
 }
 
-test('buffers that die young cost no collection of the whole heap', async () => {
-  const untold = await fewestCollections(() => undefined);
-  expect(untold).toBeGreaterThan(2);
-  expect(await fewestCollections(madeShortLived)).toBeLessThan(untold / 2);
+/** 4 GiB that are dropped at once. */
+const dieYoung = (tell: string) => `
+  for (let made = 0; made < 262_144; made += 1) {
+    const { length } = make(16 << 10);
+    ${tell}
+    if (made % 64 === 0) await turn();
+  }`;
+
+/** 1 GiB that is in use for a while, 96 MiB of it together. */
+const riseAndFall = (tell: string) => `
+  let waiting = [];
+  for (let made = 0; made < 1024; made += 1) {
+    const piece = make(1 << 20);
+    const { length } = piece;
+    waiting.push(piece);
+    ${tell}
+    if (waiting.length === 96) waiting = [];
+    await turn();
+  }`;
+
+const TELL = 'madeShortLived(length);';
+const IMPORT = `const { madeShortLived } = await import('${MODULE}');`;
+
+test('buffers that die young cost next to no collections of the whole heap', () => {
+  const untold = wholeCollections(dieYoung(''));
+  expect(untold).toBeGreaterThan(8);
+  expect(wholeCollections(IMPORT + dieYoung(TELL))).toBeLessThan(untold / 4);
+});
+
+test('buffers in use that become more and fewer cost few collections of the whole heap', () => {
+  const usually = wholeCollections(riseAndFall(''));
+  expect(usually).toBeGreaterThan(4);
+  expect(wholeCollections(IMPORT + riseAndFall(TELL))).toBeLessThan(usually / 2);
+});
+
+test('what keeps the collector calm takes addresses, not memory', () => {
+  const grown = run(`
+    const before = process.memoryUsage.rss();
+    ${IMPORT}
+    console.log(process.memoryUsage.rss() - before);`);
+  expect(grown).toBeLessThan(32 << 20);
 });
