@@ -6,6 +6,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { stepAside } from '../test/fixtures/stepAside.ts';
 import { ensureKubernetes } from './kubernetes.ts';
 import { type Count, countsOf, type TestReport } from './testCounts.ts';
 
@@ -27,17 +28,21 @@ try {
   compileOnce();
   // `npm run sim` runs any number.
   process.env.FARSHORE_SIM_SEEDS ??= '200';
-  add(await vitest('unit', 'live'));
+  add(await vitest('unit', { show: 'live' }));
   process.env.KUBEBUILDER_ASSETS = await ensureKubernetes({ say: (line) => console.log(line) });
   // They wait much, for servers, boots and barriers: side by side two take little longer than the longer one. A third one would starve
-  // those with real deadlines on two cores.
-  const lanes = [
-    ['servers', 'e2e', 'bench'],
-    ['guest', 'devices'],
-  ].map(async (projects) => {
-    for (const project of projects)
-      add(await vitest(project, project === 'devices' ? 'live' : 'after'));
-  });
+  // those with real deadlines on two cores. What has no such deadlines takes the time that is left.
+  const lanes = [['servers', 'e2e'], ['guest', 'devices', 'bench'], ['thorough']].map(
+    async (projects) => {
+      for (const project of projects)
+        add(
+          await vitest(project, {
+            show: project === 'devices' ? 'live' : 'after',
+            aside: project === 'thorough',
+          }),
+        );
+    },
+  );
   await Promise.all(lanes);
 } finally {
   rmSync(scratch, { recursive: true, force: true });
@@ -73,8 +78,15 @@ async function staticCheck(name: string, command: readonly string[]): Promise<Co
   return status === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 };
 }
 
-/** One project's tests. Output that comes `after` is shown in one piece, so that two projects do not mix theirs. */
-async function vitest(project: string, show: 'live' | 'after'): Promise<Count> {
+/**
+ * One project's tests. Output that comes `after` is shown in one piece, so that two projects do not mix theirs. `aside`: they take only
+ * the time that nobody else wants.
+ */
+async function vitest(
+  project: string,
+  options: { show: 'live' | 'after'; aside?: boolean },
+): Promise<Count> {
+  const { show, aside = false } = options;
   const report = path.join(scratch, `${project}.json`);
   const output = path.join(scratch, `${project}.log`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
@@ -82,13 +94,35 @@ async function vitest(project: string, show: 'live' | 'after'): Promise<Count> {
   if (show === 'live') console.log(`--- ${project} tests`);
   const child = spawn('vitest', ['run', '--project', project, ...reporters], {
     stdio: ['ignore', stream, stream],
+    detached: aside,
   });
+  if (aside && child.pid !== undefined) {
+    endWithUs(child.pid);
+    try {
+      stepAside(child.pid);
+    } catch (error) {
+      console.log(`${project} tests share the processors with the others: ${error}`);
+    }
+  }
   const status = await new Promise<number | null>((resolve) => child.once('exit', resolve));
   if (typeof stream === 'number') {
     closeSync(stream);
     console.log(`--- ${project} tests\n${readFileSync(output, 'utf8')}`);
   }
   return counted(report, { project, status });
+}
+
+/** A process group of its own is not reached by what ends ours. */
+function endWithUs(group: number): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, () => {
+      try {
+        process.kill(-group, 'SIGTERM');
+      } catch {
+        // It has ended.
+      }
+      process.exit(1);
+    });
 }
 
 function counted(report: string, run: { project: string; status: number | null }): Count {

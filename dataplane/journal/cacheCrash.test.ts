@@ -98,5 +98,5 @@ describe.each(deaths)('a process server that dies at any step ($name)', ({ first
       expect(replayed.wrongBarriers, where).toEqual([]);
       await cache.close();
     }
-  }, 120_000);
+  });
 });

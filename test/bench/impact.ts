@@ -6,13 +6,14 @@
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { Site } from '../fixtures/site.ts';
+import { stepAside } from '../fixtures/stepAside.ts';
 import { requireRoot } from '../integration/capture/machine.ts';
 import type { AgentProcess } from '../servers/agentProcess.ts';
 import { startNullStore } from '../servers/nullStoreProcess.ts';
 import { type Benchmark, type BenchOptions, type Figure, median } from './benchmark.ts';
 import { type FioResult, runFio } from './fio.ts';
 import { firstBarrier } from './journalWatch.ts';
-import { memoryDirectory, stepAside } from './otherMachine.ts';
+import { memoryDirectory } from './memoryDirectory.ts';
 import { cpuSeconds } from './processUse.ts';
 import { startReplicating } from './replicating.ts';
 
@@ -112,11 +113,11 @@ async function runRound(
   const agent = await site.startAgent();
   await agent.logged('The resync has ended');
   const before = await site.nextBarrier({ withinMs: DEADLINE_MS });
-  stepAside(work.others, true);
+  for (const pid of work.others) stepAside(pid);
   const usedBefore = cpuSeconds(agent.pid);
   const results = await runLoads(work);
   const agentCpuSeconds = cpuSeconds(agent.pid) - usedBefore;
-  stepAside(work.others, false);
+  for (const pid of work.others) stepAside(pid, false);
   const after = await site.status();
   await stop(site, agent);
   const barriers = (after?.barriers.count ?? 0) - before.barriers.count;
