@@ -93,6 +93,8 @@ describe('a failover', () => {
     const document = await site.run({ type: 'Planned', powerOffSource: true });
     expect(document.failure).toMatchObject({ step: 'FinalSync', code: 'FinalSyncTimedOut' });
     expect(document.failure?.message).toContain('Unplanned');
+    // Its agent may have turned it off and died with it.
+    expect(document.failure?.message).toContain('start it again');
     const catalog = await site.catalog();
     expect(catalog.finalSync).toBeUndefined();
     expect(catalog).toMatchObject({ activeSide: 'Source' });

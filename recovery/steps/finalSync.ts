@@ -60,7 +60,7 @@ export const finalSync: StepRun = async ({ deps, entry, signal }) => {
     if (deps.clock.now() - since > LONGEST_MS)
       throw new FailoverFatal(
         'FinalSyncTimedOut',
-        `Machine ${catalog.name} did not deliver its last changes within ${LONGEST_MS / 60_000} minutes (process server ${processServer}: ${machine?.agent.connected ? 'agent connected' : 'agent not connected'}). It goes on as before. If the site is lost, create an Unplanned Failover.`,
+        `Machine ${catalog.name} did not deliver its last changes within ${LONGEST_MS / 60_000} minutes (process server ${processServer}: ${machine?.agent.connected ? 'agent connected' : 'agent not connected'}). ${document.request.powerOffSource ? 'It goes on as before, unless it was turned off and nobody heard of it: then start it again.' : 'It goes on as before.'} If the site is lost, create an Unplanned Failover.`,
       );
     await deps.clock.sleep(deps.pollMs, signal);
   }

@@ -21,14 +21,18 @@ interface FioDirection {
   clat_ns: { percentile?: Record<string, number> };
 }
 
-/** Runs fio (one job; `options` are its own, without the dashes) and returns what it measured. */
+/** Runs fio beside what the benchmark started (one job; `options` are its own, without the dashes) and returns what it measured. */
 export async function runFio(
   options: Record<string, string | number>,
   context: { cleanup: Cleanup },
 ): Promise<FioResult> {
   const args = Object.entries(options).map(([name, value]) => `--${name}=${value}`);
   // Jobs that are processes begin a session of their own each, and would outlive us.
-  const printed = await runProgram('fio', ['--thread', '--output-format=json', ...args], context);
+  const printed = await runProgram('fio', ['--thread', '--output-format=json', ...args], {
+    ...context,
+    // As two services of one machine, so that the agent's lower priority counts.
+    session: 'ours',
+  });
   const { jobs } = JSON.parse(printed) as { jobs: { read: FioDirection; write: FioDirection }[] };
   const [job] = jobs;
   if (job === undefined) throw new Error(`fio ran no job: ${printed.slice(0, 500)}`);

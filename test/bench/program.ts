@@ -5,23 +5,25 @@ import type { Cleanup } from './benchmark.ts';
 const STDERR_KEPT = 4_000;
 
 /**
- * Runs a program to its end and returns what it printed. It has a process group of its own, so that a pipeline ends as a whole when the
- * benchmark is interrupted. Rejects with the end of its stderr when it fails.
+ * Runs a program to its end and returns what it printed. It has a session of its own, so that a pipeline ends as a whole when the
+ * benchmark is interrupted; or `ours`, where it has to share the processors with what else runs in it by priority alone. Rejects with the
+ * end of its stderr when it fails.
  */
 export async function runProgram(
   command: string,
   args: readonly string[],
-  options: { cleanup: Cleanup; env?: Record<string, string> },
+  options: { cleanup: Cleanup; env?: Record<string, string>; session?: 'own' | 'ours' },
 ): Promise<string> {
+  const isLeader = options.session !== 'ours';
   const child = spawn(command, args, {
-    detached: true,
+    detached: isLeader,
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const exited = once(child, 'close');
   const done = options.cleanup.add(async () => {
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
-      process.kill(-child.pid, 'SIGKILL');
+      process.kill(isLeader ? -child.pid : child.pid, 'SIGKILL');
     await exited.catch(() => undefined);
   });
   const printed: Buffer[] = [];

@@ -1,11 +1,23 @@
-/** One machine's life on real parts: tested in Azure while it is protected, a machine that does not come up, and the planned move. */
+/** One machine's life on real parts: tested in Azure while it is protected, a machine that does not come up, a replica that rots, and the planned move. */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Failover, farshoreTypes } from '../../crds/index.ts';
-import { NAMESPACE, RECOVERED } from '../../hack/demonstration/manifests.ts';
+import { type Failover, farshoreTypes, type ProtectedVM } from '../../crds/index.ts';
+import { LEAF_SIZE } from '../../dataplane/journal/record.ts';
+import { startApplier } from '../../hack/demonstration/farshore.ts';
+import {
+  MACHINE,
+  NAMESPACE,
+  RECOVERED,
+  secretValue,
+  VAULT,
+} from '../../hack/demonstration/manifests.ts';
+import { tail } from '../../hack/demonstration/process.ts';
 import { verdictOf } from '../../hack/demonstration/verdict.ts';
+import { getObject } from '../../hack/demonstration/watch.ts';
+import { Catalog } from '../../vault/catalog.ts';
+import { listPoints } from '../../vault/pointIndex.ts';
 import { lastDurableRecord } from '../machines/workload.ts';
 import {
   createFailover,
@@ -14,9 +26,11 @@ import {
   untilNewPoint,
   untilPhase,
 } from './protectedSite.ts';
+import { isDamaged, rotFirstLeaf } from './rottenReplica.ts';
 import { eventually, makeWorkplace } from './workplace.ts';
 
 const MIB = 1 << 20;
+const POLICY = 'standard';
 const workplace = makeWorkplace();
 const powerOffs = path.join(workplace.folder, 'power-offs');
 let site: ProtectedSite;
@@ -32,10 +46,13 @@ afterAll(async () => {
 });
 
 function desire(failover: string, desiredState: 'Committed' | 'CleanedUp'): void {
-  const patch = JSON.stringify({ spec: { desiredState } });
+  patch(farshoreTypes.failover.plural, failover, { spec: { desiredState } });
+}
+
+function patch(kind: string, name: string, change: unknown): void {
   site.cloud.kubernetes.kubectl([
-    ...['patch', farshoreTypes.failover.plural, failover, '-n', NAMESPACE],
-    ...['--type=merge', '-p', patch],
+    ...['patch', kind, name, '-n', NAMESPACE],
+    ...['--type=merge', '-p', JSON.stringify(change)],
   ]);
 }
 
@@ -100,6 +117,50 @@ test('a machine whose boot sector was overwritten fails its health check, and th
   desire('wiped', 'CleanedUp');
   await untilPhase(site, { failover: 'wiped', phase: 'CleanedUp', leaving: 'Failed' });
   expect(await madeBy('wiped')).toEqual([]);
+});
+
+test('a leaf that rots in the storage account is found, shown, kept out of recoveries, and sent again by the source', async () => {
+  const { cloud, stores, machineId, applier, points, source } = site;
+  const [system] = source.disks;
+  patch(farshoreTypes.replicationPolicy.plural, POLICY, {
+    spec: { sampledVerification: { sharePerDay: 100 } },
+  });
+  await eventually({ what: 'the new share in the catalog', timeoutMs: 60_000 }, async () => {
+    const entry = await new Catalog({ store: stores.objects }).read(machineId);
+    return entry?.document.policy.verifiedSharePerDay === 100 || undefined;
+  });
+  await applier.kill();
+  await rotFirstLeaf(site, { disk: system?.name ?? '', sharePerDay: 100 });
+  const bootstrap = secretValue(cloud, `${VAULT}-applier-bootstrap`, 'bootstrap.json');
+  const successor = startApplier(bootstrap ?? '', workplace);
+
+  const resync = () =>
+    getObject<ProtectedVM>(cloud, 'protectedvm', MACHINE)?.status?.conditions?.find(
+      ({ type }) => type === 'ResyncRequired',
+    );
+  const shown = await eventually({ what: 'the damage', timeoutMs: 120_000, everyMs: 500 }, () => {
+    const condition = resync();
+    if (condition?.status === 'True') return condition;
+    throw new Error(`${JSON.stringify(condition)}\n${tail(successor)}`);
+  });
+  expect(shown.reason).toBe('ChecksumMismatch');
+  expect(shown.message).toMatch(/leaf 0 of disk system \(from byte 0\)/);
+
+  await eventually({ what: 'the leaf is whole', timeoutMs: 120_000, everyMs: 500 }, async () =>
+    (await isDamaged(site)) ? undefined : true,
+  );
+  const { lsns, damaged } = await listPoints(stores.objects, machineId);
+  expect(damaged.size).toBeGreaterThan(0);
+  const newest = (await points()).at(-1);
+  expect(damaged).not.toContain(BigInt(newest?.lsn ?? 0));
+  expect(lsns.some((lsn) => damaged.has(lsn))).toBe(true);
+  const { key, snapshot } = newest?.disks[0]?.replica ?? { key: '', snapshot: '' };
+  const leaf = await stores.pages.read(key, { offset: 0, length: LEAF_SIZE }, { snapshot });
+  const onSource = execFileSync('head', ['-c', `${LEAF_SIZE}`, system?.image ?? '']);
+  expect(Buffer.compare(leaf, onSource)).toBe(0);
+  await eventually({ what: 'the end of the damage', timeoutMs: 60_000, everyMs: 500 }, () =>
+    resync()?.status === 'False' ? true : undefined,
+  );
 });
 
 test('a planned failover leaves the source frozen, and the recovered disks equal its files byte for byte', async () => {
