@@ -139,6 +139,7 @@ export class AssignedMachine implements SessionOwner, JournalOwner {
       assignment: this.#assignment,
       agent: this.#agent,
       connected: this.connected,
+      held: this.connected && this.#final.isHeld,
       record: this.#memory.record,
       positions: this.#journal.positions,
       disks: this.#journal.disks,

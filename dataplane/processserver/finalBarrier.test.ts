@@ -143,6 +143,8 @@ describe('a planned failover', () => {
     expect((await site.machineStatus())?.finalBarrier).toBeUndefined();
     const again = site.agent({ ...db1.memory, cacheId: site.cache.cacheId });
     expect((await site.passing(again.hello()))?.type).toBe(FrameType.Welcome);
+    // It is connected, and has said nothing of it yet.
+    expect((await site.machineStatus())?.finalBarrier).toBeUndefined();
     await again.reportStatus({ final: { failover: 'move-db1', poweredOff: false } });
     expect((await site.machineStatus())?.finalBarrier).toMatchObject({ lsn, poweredOff: false });
   });

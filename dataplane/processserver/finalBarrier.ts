@@ -32,8 +32,14 @@ export class FinalBarrier {
     const failover = this.#options.wanted()?.failover;
     if (failover === undefined) return 'NotWanted';
     const known = this.#options.memory.record.final;
-    const isDone = this.#heldFor === failover || known?.failover === failover;
+    const isDone = this.isHeld || known?.failover === failover;
     return isDone ? 'Done' : 'Wanted';
+  }
+
+  /** The connected agent says that the machine stands still behind it. */
+  get isHeld(): boolean {
+    const failover = this.#options.wanted()?.failover;
+    return failover !== undefined && this.#heldFor === failover;
   }
 
   /** It is journaled. Resolves when that is remembered. */

@@ -19,6 +19,8 @@ export interface MachineFacts {
   assignment: Assignment;
   agent: AgentView;
   connected: boolean;
+  /** The connected agent says that the machine stands still behind its last barrier. */
+  held: boolean;
   record: MachineRecord | undefined;
   positions: JournalPositions | undefined;
   disks: readonly JournalDisk[];
@@ -93,7 +95,7 @@ function resyncRequired({
 /** Told only once it is durable in the vault and the agent has said that the machine is off, or says so of a frozen one still. */
 function finalBarrier({
   assignment,
-  connected,
+  held,
   record,
   positions,
 }: MachineFacts): MachineStatus['finalBarrier'] {
@@ -102,8 +104,8 @@ function finalBarrier({
   if (final.poweredOff === undefined) return undefined;
   // The agent had heard of its upload; while the journal is being opened we have no better word.
   if (positions !== undefined && final.lsn > positions.uploadedLsn) return undefined;
-  // Frozen machines can be thawed by anybody.
-  if (!final.poweredOff && !connected) return undefined;
+  // Frozen machines can be thawed by anybody: what an earlier session said is no news.
+  if (!final.poweredOff && !held) return undefined;
   return { failover: final.failover, lsn: final.lsn, poweredOff: final.poweredOff };
 }
 
