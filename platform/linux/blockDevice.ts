@@ -3,6 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { BlockDeviceError } from '../deviceErrors.ts';
 import { errorCode, errorMessage } from '../errors.ts';
 import type { BlockDevice, BlockDeviceIdentity, BlockDevices } from '../ports.ts';
+import { RAW_DATA_START, rawOwnerOf } from './rawData.ts';
 import { SECTOR_SIZE, sysfs } from './sysfs.ts';
 import { whyUnprotectable } from './unprotectable.ts';
 
@@ -18,9 +19,34 @@ export const linuxBlockDevices: BlockDevices = {
     if (problem !== undefined)
       throw new BlockDeviceError('DiskUnsupported', path, `Can't protect this disk: ${problem}.`);
     const handle = await open(path, constants.O_RDONLY | constants.O_DIRECT);
-    return new LinuxBlockDevice(path, name, handle);
+    const device = new LinuxBlockDevice(path, name, handle);
+    try {
+      await refuseRawData(device, name);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+    return device;
   },
 };
+
+/** Rejects when the disk or one of its partitions is used without a filesystem that could be frozen. */
+async function refuseRawData(device: BlockDevice, name: string): Promise<void> {
+  const bytes = device.alignedBuffer(RAW_DATA_START);
+  const whole = { name, offset: 0, length: Number.POSITIVE_INFINITY };
+  for (const part of [whole, ...sysfs.partitionsOf(name)]) {
+    const start = bytes.subarray(0, Math.min(RAW_DATA_START, part.length));
+    const read = await device.read(start, part.offset);
+    const owner = rawOwnerOf(start.subarray(0, read));
+    if (owner === undefined) continue;
+    const where = part === whole ? 'it' : `its partition ${part.name}`;
+    throw new BlockDeviceError(
+      'DiskUnsupported',
+      device.path,
+      `Can't protect ${device.path}: ${where} holds data of ${owner}, which no filesystem freezes for a recovery point. Leave the disk out, and protect that data by its own means.`,
+    );
+  }
+}
 
 class LinuxBlockDevice implements BlockDevice {
   readonly path: string;

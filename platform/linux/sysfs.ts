@@ -105,6 +105,13 @@ export class Sysfs {
     return { disk, offset: start * SECTOR_SIZE, length: size * SECTOR_SIZE };
   }
 
+  partitionsOf(disk: string): { name: string; offset: number; length: number }[] {
+    return this.entries(disk, '.').flatMap((name) => {
+      const place = this.partitionOf(name);
+      return place?.disk === disk ? [{ name, offset: place.offset, length: place.length }] : [];
+    });
+  }
+
   /** The whole disks at the bottom of a stack of partitions and mapped devices. */
   disksBelow(name: string): string[] {
     const found = new Set<string>();

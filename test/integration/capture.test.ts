@@ -1,6 +1,8 @@
 import path from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { linuxBlockDevices } from '../../platform/linux/blockDevice.ts';
 import { systemClock } from '../../platform/node/clock.ts';
+import { attach, detach } from '../machines/loopDevice.ts';
 import { LoopMachine, sh } from './capture/machine.ts';
 import { Rig } from './capture/rig.ts';
 import { workloads } from './capture/workloads.ts';
@@ -301,6 +303,23 @@ describe('a barrier that says nothing is void', () => {
     expect(made.tracking.dirtyBytes).toBeGreaterThanOrEqual(0);
     await made.barrier();
   });
+});
+
+test('a disk with data that nothing can freeze is refused, with whose it is', async () => {
+  machine = new LoopMachine();
+  const image = path.join(machine.directory, 'asm.img');
+  sh(`truncate -s 8M ${image}; printf 'label: gpt\\nstart=2048,size=4096\\n' | sfdisk -q ${image}`);
+  const { device, partitions } = await attach(image);
+  try {
+    await (await linuxBlockDevices.open(device)).close();
+    sh(`printf ORCLDISKDATA1 | dd of=${partitions[0]} bs=1 seek=32 conv=nocreat,fsync status=none`);
+    await expect(linuxBlockDevices.open(device)).rejects.toMatchObject({
+      code: 'DiskUnsupported',
+      message: expect.stringMatching(/its partition loop\d+p1 holds data of Oracle ASM/),
+    });
+  } finally {
+    await detach(device);
+  }
 });
 
 test('stacked filesystems are frozen from the top and thawed from the bottom', async () => {
