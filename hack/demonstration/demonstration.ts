@@ -44,6 +44,8 @@ const report = emptyReport();
 let published = false;
 const folder = mkdtempSync(path.join(os.tmpdir(), 'farshore-demo-'));
 undo.add(`remove ${folder}`, () => rmSync(folder, { recursive: true, force: true }));
+// Some programs keep what they compiled, by default in a folder that they leave behind.
+process.env.NODE_COMPILE_CACHE ??= path.join(folder, 'compiled');
 try {
   const cloud = await demonstrate();
   report.ok = true;
