@@ -120,19 +120,26 @@ export function nextEntry(
     recipients,
     context: boxContext.dataKey(vault.document.vaultId, current.machineId),
   });
-  const moved = current.processServer !== undefined && current.processServer !== wish.processServer;
   const next: CatalogDocument = {
     ...current,
     disks,
     nextDiskIndex: nextIndex,
     dataKey: [...dataKey],
-    processServer: wish.processServer,
-    // Two process servers may believe they own a machine that moves: the higher epoch says which is right.
-    writerEpoch: moved ? current.writerEpoch + 1 : current.writerEpoch,
+    ...ownedBy(current, wish.processServer),
     // A failover decided with the target that it copied; a later one may differ.
     ...settingsOf(wish),
   };
   return canonical(next) === canonical(current) ? undefined : next;
+}
+
+/** Two process servers may believe they own a machine that moves: the higher epoch says which is right. */
+export function ownedBy(
+  current: Pick<CatalogDocument, 'processServer' | 'writerEpoch'>,
+  processServer: string,
+): { processServer: string; writerEpoch: number } {
+  const { writerEpoch } = current;
+  const moved = current.processServer !== undefined && current.processServer !== processServer;
+  return { processServer, writerEpoch: moved ? writerEpoch + 1 : writerEpoch };
 }
 
 function settingsOf(wish: CatalogWish): Pick<CatalogDocument, 'policy' | 'target'> {

@@ -87,6 +87,13 @@ export const mutants: readonly Mutant[] = [
   },
   // ------------------------------------------------------------------------------------------------------- who writes
   {
+    name: 'move-under-the-same-epoch',
+    file: 'controllers/protectedvm/catalogEntry.ts',
+    find: 'writerEpoch: moved ? writerEpoch + 1 : writerEpoch',
+    replace: 'writerEpoch: moved ? writerEpoch : writerEpoch',
+    breaks: '1',
+  },
+  {
     name: 'take-over-without-claiming',
     file: 'dataplane/journal/claim.ts',
     find: "    if (fenced !== undefined) return { outcome: 'fenced', fenced };\n    const committed = await append(deps, request, predecessor, {\n      kind: 'Claim',",

@@ -1,12 +1,15 @@
 /**
  * The operator's part in the data path: makes the vault and the catalog, says which process server has which machine under which writer
  * epoch, gives the machines of a silent one to another, and asks for a resync when the applier says that only one helps. What it
- * decides and writes is the product's (controllers/processserver/assignments.ts, vault/); when it looks is ours.
+ * decides and writes is the product's (controllers/, vault/); when it looks is ours.
  */
+import { Heartbeats } from '../../controllers/openvaults/heartbeats.ts';
 import {
+  chooseReplica,
   decideAssignments,
   type MachineIntent,
 } from '../../controllers/processserver/assignments.ts';
+import { ownedBy } from '../../controllers/protectedvm/catalogEntry.ts';
 import type { ObjectStore } from '../../platform/ports.ts';
 import { isStoreError } from '../../platform/storeErrors.ts';
 import { Catalog } from '../../vault/catalog.ts';
@@ -19,7 +22,6 @@ import {
 } from '../../vault/documents/assignments.ts';
 import type { CatalogDocument } from '../../vault/documents/catalog.ts';
 import { decodeDocument, encodeDocument, FORMAT_VERSION } from '../../vault/documents/codec.ts';
-import { processServerStatusSchema } from '../../vault/documents/processServerStatus.ts';
 import { signedSchema } from '../../vault/documents/signed.ts';
 import { vaultDocumentSchema } from '../../vault/documents/vault.ts';
 import { type BoxKey, createDataKey, encodePublicKey, generateBoxKey } from '../../vault/keys.ts';
@@ -35,8 +37,6 @@ import type { Site } from './site.ts';
 import { HostClock } from './time.ts';
 
 const LOOK_MS = 2_500;
-/** A process server that is silent for so long is taken for dead. */
-export const SILENT_MS = 40_000;
 const RESYNC_AGAIN_MS = 60_000;
 const INSTALLATION = 'ab'.repeat(16);
 
@@ -59,7 +59,7 @@ export class Operator {
   readonly #paused = new Set<string>();
   readonly #tokens = new Map<string, string>();
   readonly #resyncAskedMs = new Map<string, number>();
-  readonly #heard = new Map<string, { heartbeatMs: number; atMs: number }>();
+  readonly #heartbeats = new Heartbeats();
   /** As it was last seen in the catalog. */
   readonly #owners = new Map<string, string>();
   #generation = 0;
@@ -116,13 +116,13 @@ export class Operator {
   }
 
   /** Gives a machine to another process server, under a higher writer epoch. */
-  async move(machineId: string, options: { from?: string } = {}): Promise<void> {
+  async move(machineId: string, options: { from?: string; to?: string } = {}): Promise<void> {
     await this.#catalog.update(machineId, (catalog) => {
       if (catalog.activeSide === 'Azure') return undefined;
       if (options.from !== undefined && catalog.processServer !== options.from) return undefined;
       const others = this.#servers.filter(({ name }) => name !== catalog.processServer);
-      const { name } = this.#chance.pick(others);
-      return { ...catalog, processServer: name, writerEpoch: catalog.writerEpoch + 1 };
+      const to = options.to ?? this.#chance.pick(others).name;
+      return { ...catalog, ...ownedBy(catalog, to) };
     });
   }
 
@@ -217,30 +217,24 @@ export class Operator {
   }
 
   async #takeOverFromSilent(): Promise<void> {
-    const nowMs = this.#site.time.nowMs;
-    for (const server of this.#servers) {
-      const key = vaultLayout.processServerStatus(server.name);
-      const stored = await this.#objects.get(key);
-      const heartbeatMs =
-        stored === undefined
-          ? 0
-          : decodeDocument(processServerStatusSchema, key, stored.body).heartbeatMs;
-      const before = this.#heard.get(server.name);
-      if (before?.heartbeatMs !== heartbeatMs) {
-        this.#heard.set(server.name, { heartbeatMs, atMs: nowMs });
-        continue;
-      }
-      if (nowMs - before.atMs < SILENT_MS) continue;
-      const other = this.#servers.find(({ name }) => name !== server.name);
-      const otherHeard = this.#heard.get(other?.name ?? '');
-      // Nobody to give them to.
-      if (otherHeard === undefined || nowMs - otherHeard.atMs >= SILENT_MS) continue;
-      for (const { machineId } of this.#machines) {
-        const catalog = await this.catalogOf(machineId);
-        if (catalog.processServer !== server.name) continue;
-        this.#site.counted('takeover of a silent server');
-        await this.move(machineId, { from: server.name });
-      }
+    const replicas = this.#servers.map(({ name }) => name);
+    for (const name of replicas) {
+      const stored = await this.#objects.get(vaultLayout.processServerStatus(name));
+      if (stored !== undefined) this.#heartbeats.note(name, stored.lastModified);
+    }
+    const vaultNowMs = await this.#objects.serverTime();
+    const load = new Map<string, number>();
+    for (const owner of this.#owners.values()) load.set(owner, (load.get(owner) ?? 0) + 1);
+    for (const { machineId } of this.#machines) {
+      const { processServer: current } = await this.catalogOf(machineId);
+      const replica = chooseReplica({
+        ...{ replicas, current, load },
+        isSilent: (name) => this.#heartbeats.isSilent(name, vaultNowMs),
+        isSteady: (name) => this.#heartbeats.isSteady(name, vaultNowMs),
+      });
+      if (current === undefined || replica === undefined || replica === current) continue;
+      this.#site.counted('takeover of a silent server');
+      await this.move(machineId, { from: current, to: replica });
     }
   }
 

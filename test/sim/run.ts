@@ -2,6 +2,7 @@
 import { generateBoxKey } from '../../vault/keys.ts';
 import { Applier } from './applier.ts';
 import { Chance } from './chance.ts';
+import { Convergence } from './convergence.ts';
 import { Failovers } from './failovers.ts';
 import { Faults } from './faults.ts';
 import { Machine } from './machine.ts';
@@ -143,9 +144,13 @@ class Run {
     if (isOver()) return;
     faults.end();
     this.#oracle.calm();
-    const settled = () => isOver() || (!failovers.busy && this.#converged(quietAtMs));
+    const convergence = new Convergence(
+      { time, oracle: this.#oracle, machines: this.#machines },
+      quietAtMs,
+    );
+    const settled = () => isOver() || (convergence.missing().length === 0 && !failovers.busy);
     const end = await time.run({ ms: quietAtMs + CONVERGED_WITHIN_MS, done: settled });
-    if (end === 'late') this.#notConverged(quietAtMs, failovers.busy);
+    if (end === 'late') this.#notConverged(convergence.missing(), failovers.busy);
     if (isOver()) return;
     const convergedAtMs = time.nowMs;
     const kept = () => isOver() || this.#oracle.missing(convergedAtMs).length === 0;
@@ -219,24 +224,10 @@ class Run {
     });
   }
 
-  /** Every machine whose source is active has a point of after the faults. */
-  #converged(sinceMs: number): boolean {
-    return this.#machines.every(
-      ({ machineId }) =>
-        this.#oracle.isInAzure(machineId) ||
-        (this.#oracle.newestPointFrozenMs(machineId) ?? 0) > sinceMs,
-    );
-  }
-
-  #notConverged(sinceMs: number, busy: boolean): void {
-    const late = this.#machines.filter(
-      ({ machineId }) =>
-        !this.#oracle.isInAzure(machineId) &&
-        (this.#oracle.newestPointFrozenMs(machineId) ?? 0) <= sinceMs,
-    );
+  #notConverged(late: readonly Machine[], busy: boolean): void {
     this.#oracle.breach(
       'RPO returns',
-      `no point of ${late.map(({ name }) => name).join(', ') || 'a failover'} for ${CONVERGED_WITHIN_MS / 1000} s after the faults${busy ? '; a failover is not over' : ''}`,
+      `no points of ${late.map(({ name }) => name).join(', ') || 'a failover'} that follow each other and are young, ${CONVERGED_WITHIN_MS / 1000} s after the faults${busy ? '; a failover is not over' : ''}`,
     );
   }
 }
