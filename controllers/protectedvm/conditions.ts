@@ -96,8 +96,15 @@ function recoveryPointCurrent(input: StatusInput, durableMs: number | undefined)
       )
     : fails(type, {
         reason: Reason.ThresholdExceeded,
-        message: `The newest barrier in the vault is of ${new Date(durableMs).toISOString()}, older than the policy's threshold of ${input.rpoThresholdText}. ReplicationHealthy says what is in its way.`,
+        message: `The newest barrier in the vault is of ${new Date(durableMs).toISOString()}, older than the policy's threshold of ${input.rpoThresholdText}. ${whatIsInTheWay(input)}`,
       });
+}
+
+/** A barrier may be void for a reason that only the process server saw, with everything else well. */
+function whatIsInTheWay({ machine }: StatusInput): string {
+  const lastVoid = machine?.barriers.lastVoid;
+  const of = lastVoid === undefined ? '' : ` The last barrier that was void: ${lastVoid}`;
+  return `ReplicationHealthy says what is in its way.${of}`;
 }
 
 function resyncRequired(input: StatusInput): Decided {

@@ -102,6 +102,16 @@ describe('conditions', () => {
     expect(show(healthy).status.phase).toBe('Protected');
   });
 
+  test('an RPO over its threshold is told with why the last barrier was void', () => {
+    const lastVoid = 'NeverReady: the agent did not get ready within 120 s';
+    const late: StatusInput = {
+      ...{ ...healthy, vaultNowMs: now + 3_600_000 },
+      machine: { ...machine, barriers: { ...machine.barriers, voided: 3, lastVoid } },
+    };
+    const current = show(late).conditions.find(({ type }) => type === 'RecoveryPointCurrent');
+    expect(current).toMatchObject({ status: 'False', message: expect.stringContaining(lastVoid) });
+  });
+
   test('the RPO rises while nobody reports, also after a restart that knows only the status', () => {
     const late = { ...healthy, vaultNowMs: now + 3_600_000 };
     expect(conditions(late).RecoveryPointCurrent).toBe('False/ThresholdExceeded');

@@ -10,7 +10,7 @@ export interface ProcessServerSpec {
    */
   mode: 'StatefulSet' | 'External';
   /**
-   * How many replicas of the StatefulSet. Machines are shared out among them. 1 for mode External.
+   * How many replicas of the StatefulSet. Machines are shared out among them, and those of one that falls silent go to another. With 1, which is what mode External has, they wait until it is back: their changes stay in the agents' bitmaps, and the RPO grows.
    */
   replicas: number;
   /**
