@@ -1,4 +1,4 @@
-/** What Events tell of a ProtectedVM: conditions that turned, each time. Pure. */
+/** What Events tell of a ProtectedVM: conditions that turned, each time, and what else goes wrong while one is bad. Pure. */
 import { ConditionType, Reason } from '../../crds/index.ts';
 import type { Condition } from '../../platform/kubernetes.ts';
 import type { CatalogDocument } from '../../vault/documents/catalog.ts';
@@ -40,8 +40,9 @@ export function happeningsOf(
   const happenings: Happening[] = [];
   for (const { type, status, reason, message } of decided) {
     const was = known.get(type);
-    if (!TOLD.has(type) || was?.status === status) continue;
     const bad = status === (BAD_WHEN_TRUE.has(type) ? 'True' : 'False');
+    const isOld = was?.status === status && !(bad && was.reason !== reason);
+    if (!TOLD.has(type) || isOld) continue;
     if (was === undefined && !(bad && type === ConditionType.Accepted)) continue;
     happenings.push({ type: bad ? 'Warning' : 'Normal', reason, message });
   }
