@@ -398,8 +398,9 @@ export type DiskType =
   | 'Premium_ZRS';
 
 /**
- * The few things Farshore does in Azure. Each is idempotent: a create of what exists with the same tags answers what exists.
- * `get*` answer `undefined` for 404. Waiting for a long-running operation is part of the call; errors are ComputeError.
+ * The few things Farshore does in Azure. Each is idempotent: a create of what exists with the same `farshore-failover` tag answers
+ * what exists, as it is (with another it is a Conflict), and a removal of what is gone is no error. `disk`, `nic` and `vm` answer
+ * `undefined` for 404. Waiting for a long-running operation is part of the call; errors are ComputeError.
  */
 export interface Compute {
   resourceGroupExists(name: string): Promise<boolean>;
@@ -423,7 +424,7 @@ export interface Compute {
       tags: Record<string, string>;
     },
   ): Promise<ManagedDisk>;
-  /** A read-only URL of an unattached disk's content; revoke it before the disk is attached. */
+  /** A read-only URL of an unattached disk's content as a VHD; revoke it before the disk is attached or removed. */
   grantDiskRead(ref: AzureResourceRef, options: { seconds: number }): Promise<{ url: string }>;
   revokeDiskRead(ref: AzureResourceRef): Promise<void>;
   removeDisk(ref: AzureResourceRef): Promise<void>;

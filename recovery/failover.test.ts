@@ -178,7 +178,7 @@ describe('a failover', () => {
     });
     expect(document.failure?.code).toBe('HealthCheckFailed');
     expect(document.health?.evidence).toContain('kernel panic');
-    expect([...site.compute.vms.keys()]).toEqual(['web-1']);
+    expect([...site.compute.vms.keys()]).toEqual(['/recovery/vms/web-1']);
   });
 
   test('of a target that does not exist: refused with everything that is wrong, nothing touched', async () => {
@@ -259,25 +259,32 @@ describe('a failover', () => {
 
   test("of a name in Azure that is somebody else's: refused, and theirs stays", async () => {
     const site = await RecoverySite.replicated();
-    await site.compute.createVm(
-      { resourceGroup: 'recovery', name: 'web-1' },
-      { osDiskId: await theirDisk(site), dataDisks: [], nicIds: [], tags: {} },
-    );
+    await theirMachine(site);
     const document = await site.run({ type: 'Unplanned' });
     expect(document.failure).toMatchObject({ step: 'CreateVm', code: 'NameInUse' });
-    expect([...site.compute.vms.keys()]).toEqual(['web-1']);
-    expect(site.compute.disks.size).toBe(1);
+    expect([...site.compute.vms.keys()]).toEqual(['/recovery/vms/web-1']);
+    expect([...site.compute.disks.keys()]).toEqual(['/recovery/disks/theirs']);
+    expect([...site.compute.nics.keys()]).toEqual(['/recovery/nics/theirs']);
   });
 });
 
-async function theirDisk(site: RecoverySite): Promise<string> {
-  site.compute.disks.set('theirs', {
-    id: 'disks/theirs',
+async function theirMachine({ compute }: RecoverySite): Promise<void> {
+  const osDiskId = '/recovery/disks/theirs';
+  compute.disks.set(osDiskId, {
+    id: osDiskId,
     state: 'Unattached',
     provisioning: 'Succeeded',
     sizeBytes: 1 << 20,
     tags: {},
     body: new Uint8Array(1 << 20),
+    footer: new Uint8Array(512),
   });
-  return 'disks/theirs';
+  const nic = await compute.createNic(
+    { resourceGroup: 'recovery', name: 'theirs' },
+    { subnetId: 'recovery/production/default', tags: {} },
+  );
+  await compute.createVm(
+    { resourceGroup: 'recovery', name: 'web-1' },
+    { size: 'Standard_B2s', osDiskId, dataDisks: [], nicIds: [nic.id], tags: {} },
+  );
 }

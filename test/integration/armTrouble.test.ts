@@ -1,7 +1,7 @@
 /** The compute adapter when Azure throttles, fails late, breaks connections, or is asked by two at once. */
 import { describe, expect, test } from 'vitest';
 import { computeFor } from '../arm/fixture.ts';
-import { expectCode, machine, tags, workbenchOfFile } from '../arm/workbench.ts';
+import { expectCode, machine, workbenchOfFile } from '../arm/workbench.ts';
 
 const bench = workbenchOfFile();
 
@@ -150,15 +150,6 @@ describe('when Azure is slow, busy or lost', () => {
     expect(machines.map((one) => one.provisioning)).toEqual(['Succeeded', 'Succeeded']);
     expect(await bench.createdTimes('disks', diskRef)).toBe(1);
     expect(await bench.createdTimes('virtualMachines', vmRef)).toBe(1);
-  });
-
-  test("a name that somebody else's resource holds is left alone", async () => {
-    const disk = await bench.someDisk();
-    const { url } = await bench.smallVhd();
-    const theirs = bench.importing(url, { tags: { 'farshore-failover': 'f2' } });
-    const error = await expectCode(bench.compute.importDisk(disk.ref, theirs), 'Conflict');
-    expect(error.message).toContain('farshore-failover');
-    expect((await bench.compute.disk(disk.ref))?.tags).toEqual(tags);
   });
 
   test('server errors and an endpoint that is not there are Unreachable, soon', async () => {

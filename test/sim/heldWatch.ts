@@ -263,6 +263,6 @@ export function failoverDisks(document: FailoverDocument, compute: MemoryCompute
   return (document.disks ?? []).map(({ index, name, managedDisk }) => ({
     disk: name,
     index,
-    body: compute.disks.get(managedDisk.name)?.body ?? new Uint8Array(),
+    body: compute.disks.get(managedDisk.id ?? '')?.body ?? new Uint8Array(),
   }));
 }

@@ -355,7 +355,7 @@ export class Oracle implements Tap, VaultWatch {
     }
     this.#held.failoverEnded(document, failoverDisks(document, compute));
     for (const disk of disks ?? []) {
-      const body = compute.disks.get(disk.managedDisk.name)?.body ?? new Uint8Array();
+      const body = compute.disks.get(disk.managedDisk.id ?? '')?.body ?? new Uint8Array();
       const differs = compareImages(body, offered.images[disk.index] ?? []);
       if (differs !== undefined)
         this.breach('5', `${document.name}: disk ${disk.name} differs at byte ${differs}`);
