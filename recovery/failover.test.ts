@@ -169,6 +169,23 @@ describe('a failover', () => {
     expect(catalog.writerEpoch).toBeGreaterThan(document.seal?.writerEpoch ?? 0);
   });
 
+  test('whose machine somebody removes before it was heard: ends at its deadline, and says that it is gone', async () => {
+    const site = await RecoverySite.replicated();
+    site.compute.serial = 'booting';
+    const asked = site.compute.vm.bind(site.compute);
+    site.compute.vm = async (ref) => {
+      const found = await asked(ref);
+      if (found?.power === 'running') await site.compute.removeVm(ref);
+      return found;
+    };
+    const document = await site.run({
+      type: 'Unplanned',
+      healthCheck: { serialContains: 'FARSHORE-RECOVERED', timeoutSeconds: 30 },
+    });
+    expect(document.failure?.code).toBe('HealthCheckFailed');
+    expect(document.failure?.message).toContain('(gone)');
+  });
+
   test('whose machine stays silent: fails its health check and leaves the machine to be looked at', async () => {
     const site = await RecoverySite.replicated();
     site.compute.serial = 'kernel panic';

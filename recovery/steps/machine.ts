@@ -70,7 +70,9 @@ export const healthCheck: StepRun = async ({ deps, entry, signal }) => {
   const deadline = since + (check?.timeoutSeconds ?? UNCHECKED_TIMEOUT_SECONDS) * 1000;
   for (;;) {
     const vm = await deps.compute.vm(ref);
-    const log = check === undefined ? '' : await deps.compute.serialLog(ref);
+    // Nobody asks for the log of a machine that somebody removed: the answer would be an error, which is tried again for ever.
+    const isHeard = vm !== undefined && check !== undefined;
+    const log = isHeard ? await deps.compute.serialLog(ref) : '';
     const evidence =
       check === undefined ? runningEvidence(vm?.power) : lineWith(log, check.serialContains);
     const now = deps.clock.now();
