@@ -96,10 +96,22 @@ export interface Resent {
   toMs: number;
 }
 
-/** What the first barrier under an epoch cost, and between which barriers the machine wrote that. */
-export function resentUnder(journal: Journal, writerEpoch: number): Resent | undefined {
+/** An agent that is not told within this, because its process server is lost first, sends what belongs to that barrier again. */
+const TOLD_WITHIN_MS = 10_000;
+
+/**
+ * What the first barrier under an epoch cost, and since which barrier the machine wrote that: the last one of which the agent can have
+ * been told, when the former owner was struck.
+ */
+export function resentUnder(
+  journal: Pick<Journal, 'barriers'>,
+  { writerEpoch, struckMs }: { writerEpoch: number; struckMs: number },
+): Resent | undefined {
   const index = journal.barriers.findIndex((one) => one.writerEpoch === writerEpoch);
-  const [last, first] = [journal.barriers[index - 1], journal.barriers[index]];
-  if (last === undefined || first === undefined) return undefined;
-  return { sentBytes: first.blockBytes, fromMs: last.timeMs, toMs: first.timeMs };
+  const first = journal.barriers[index];
+  const told = journal.barriers
+    .slice(0, Math.max(0, index))
+    .findLast(({ durableMs }) => durableMs <= struckMs - TOLD_WITHIN_MS);
+  if (told === undefined || first === undefined) return undefined;
+  return { sentBytes: first.blockBytes, fromMs: told.timeMs, toMs: first.timeMs };
 }

@@ -10,7 +10,7 @@ import { emptyReport, linesOf, problemsOf, type Report, type TakeoverCost } from
 
 const takeover: TakeoverCost = {
   ...{ kind: 'processServerLost', machine: 'alpha', from: 'branch-0', to: 'branch-1' },
-  ...{ epochBefore: 1, epochAfter: 2 },
+  ...{ epochBefore: 1, epochAfter: 2, struckMs: 0 },
   ...{ movedSeconds: 33, protectedSeconds: 55, fencedSeconds: 4 },
   ...{ resentBytes: 10, writtenBytes: 12 },
 };
@@ -64,15 +64,18 @@ test('percentiles are of the numbers by size', () => {
   expect(percentile([], 0.5)).toBeUndefined();
 });
 
-test('what a takeover cost is what the first barrier of its epoch carries, since the last barrier before it', () => {
+test('what a takeover cost is what the first barrier of its epoch carries, since the last barrier that the agent can have been told of', () => {
   const at = (timeMs: number, writerEpoch: number, blockBytes: number) => ({
     ...{ timeMs, writerEpoch, blockBytes, lsn: BigInt(timeMs) },
     ...{ durableMs: timeMs, roots: new Map<number, string>() },
   });
-  const barriers = [at(1, 1, 100), at(2, 1, 50), at(9, 2, 7), at(10, 2, 1)];
-  const journal = { barriers, resyncs: [], bytes: 0 };
-  expect(resentUnder(journal, 2)).toEqual({ sentBytes: 7, fromMs: 2, toMs: 9 });
-  expect(resentUnder(journal, 3)).toBeUndefined();
+  const barriers = [at(1, 1, 100), at(2, 1, 50), at(30_000, 2, 7), at(40_000, 2, 1)];
+  const long = { writerEpoch: 2, struckMs: 20_000 };
+  expect(resentUnder({ barriers }, long)).toEqual({ sentBytes: 7, fromMs: 2, toMs: 30_000 });
+  // The second one came into the vault right before its process server was lost.
+  const unheard = { writerEpoch: 2, struckMs: 10_001 };
+  expect(resentUnder({ barriers }, unheard)).toEqual({ sentBytes: 7, fromMs: 1, toMs: 30_000 });
+  expect(resentUnder({ barriers }, { ...long, writerEpoch: 3 })).toBeUndefined();
 });
 
 describe('a file', () => {

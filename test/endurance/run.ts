@@ -125,7 +125,8 @@ export class Run {
       await this.#judgeMachine(report, { machine, journal });
       samples.push(...rpoSamples(journal.barriers, { fromMs: this.#begunMs, toMs: endMs }));
       for (const taken of this.#takeovers.filter((one) => one.machine === machine.name)) {
-        const resent = resentUnder(journal, taken.epochAfter);
+        const { epochAfter: writerEpoch, struckMs } = taken;
+        const resent = resentUnder(journal, { writerEpoch, struckMs });
         const writtenBytes =
           resent === undefined
             ? 0

@@ -29,6 +29,8 @@ export interface Takeover {
   to: string;
   epochBefore: number;
   epochAfter: number;
+  /** Wall clock. */
+  struckMs: number;
   /** From the old one's last heartbeat to the catalog that names another, s. */
   movedSeconds: number;
   /** From the same to a barrier of the new one in the vault, s. */
@@ -68,7 +70,7 @@ export async function takeOver(
     await Promise.all(moving.map((machine) => untilFenced(at, machine, { old, returnedMs })));
     const fencedSeconds = (Date.now() - returnedMs) / 1000;
     return moving.map(({ name }, index) => ({
-      ...{ kind, machine: name, from: old.name, fencedSeconds },
+      ...{ kind, machine: name, from: old.name, fencedSeconds, struckMs },
       to: moved[index]?.to ?? '',
       epochBefore: before.get(name)?.writerEpoch ?? 0,
       epochAfter: moved[index]?.epoch ?? 0,
