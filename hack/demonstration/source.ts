@@ -1,7 +1,12 @@
 /** The machine at the source site: loop devices, a mounted filesystem, a workload that writes to it. */
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
-import { attach, buildBootableImage, detach } from '../../test/machines/bootableImage.ts';
+import {
+  attach,
+  buildBootableImage,
+  detach,
+  type LoopDevice,
+} from '../../test/machines/bootableImage.ts';
 import { copyImages } from './images.ts';
 import { endUsers, mountLargest, unmount } from './mounting.ts';
 import { type Running, start } from './process.ts';
@@ -45,10 +50,12 @@ export async function startSource(options: {
   const images =
     options.images.length > 0 ? copyImages(options.images, folder) : await ourDisks(folder);
   const disks: SourceDisk[] = [];
+  const attached: LoopDevice[] = [];
   const candidates: string[] = [];
   for (const [index, image] of images.entries()) {
     const loop = await attach(image);
-    undo.add(`detach ${loop.device}`, () => detach(loop.device));
+    attached.push(loop);
+    undo.add(`detach ${loop.device}`, () => detach(loop));
     const name = index === 0 ? 'system' : `data${index}`;
     if (loop.complaint !== undefined) say(`the partition table of ${name}: ${loop.complaint}`);
     disks.push({ name, device: loop.device, image });
@@ -71,10 +78,8 @@ export async function startSource(options: {
   };
   const destroy = async () => {
     unmount(mountPoint);
-    for (const { device, image } of disks) {
-      await detach(device);
-      rmSync(image);
-    }
+    for (const loop of attached) await detach(loop);
+    for (const { image } of disks) rmSync(image);
   };
   return { disks, mountPoint, workload, durableLog, halt, destroy };
 }

@@ -45,8 +45,9 @@ export class SourceMachine {
       const disk = index === 0 ? 'system' : `data${index}`;
       const image = path.join(folder, `${disk}.raw`);
       execFileSync('truncate', ['-s', `${mib}M`, image]);
-      const { device } = await attach(image);
-      undo.add(`detach ${device}`, () => detach(device));
+      const loop = await attach(image);
+      const { device } = loop;
+      undo.add(`detach ${device}`, () => detach(loop));
       // In the units that are traced and sent: a smaller block would have a write touch more than it wrote.
       execFileSync('mkfs.ext4', ['-q', '-F', '-b', '4096', device], { stdio: 'pipe' });
       const mount = path.join(folder, `${disk}-mnt`);

@@ -309,7 +309,8 @@ test('a disk with data that nothing can freeze is refused, with whose it is', as
   machine = new LoopMachine();
   const image = path.join(machine.directory, 'asm.img');
   sh(`truncate -s 8M ${image}; printf 'label: gpt\\nstart=2048,size=4096\\n' | sfdisk -q ${image}`);
-  const { device, partitions } = await attach(image);
+  const loop = await attach(image);
+  const { device, partitions } = loop;
   try {
     await (await linuxBlockDevices.open(device)).close();
     sh(`printf ORCLDISKDATA1 | dd of=${partitions[0]} bs=1 seek=32 conv=nocreat,fsync status=none`);
@@ -318,7 +319,7 @@ test('a disk with data that nothing can freeze is refused, with whose it is', as
       message: expect.stringMatching(/its partition loop\d+p1 holds data of Oracle ASM/),
     });
   } finally {
-    await detach(device);
+    await detach(loop);
   }
 });
 

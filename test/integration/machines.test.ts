@@ -66,7 +66,7 @@ async function workedImage(records: number): Promise<{ frozen: string; promised:
     }
   } finally {
     execFileSync('sh', ['-c', 'mountpoint -q "$1" && umount "$1"; true', 'sh', mountPoint]);
-    await detach(loop.device);
+    await detach(loop);
   }
 }
 
@@ -102,12 +102,25 @@ test('an image is attached with its partitions and detached without a trace', as
     const backing = `/sys/block/${path.basename(disk.device)}/loop/dio`;
     expect(readFileSync(backing, 'utf8').trim()).toBe('1');
   } finally {
-    await detach(disk.device);
-    await detach(dataDisk.device);
+    await detach(disk);
+    await detach(dataDisk);
   }
   for (const partition of disk.partitions)
     expect(existsSync(`/sys/class/block/${path.basename(partition)}`)).toBe(false);
-  await detach(disk.device);
+  await detach(disk);
+});
+
+test('a device that holds another image by now is left alone', async () => {
+  const [ours, theirs] = [path.join(directory, 'ours.raw'), path.join(directory, 'theirs.raw')];
+  for (const image of [ours, theirs]) makeDataDisk({ path: image, sizeMiB: 8 });
+  const loop = await attach(ours);
+  await detach(loop);
+  execFileSync('losetup', [loop.device, theirs]);
+  await detach(loop);
+  expect(readFileSync(`/sys/block/${path.basename(loop.device)}/loop/backing_file`, 'utf8')).toBe(
+    `${theirs}\n`,
+  );
+  execFileSync('losetup', ['-d', loop.device]);
 });
 
 test('a disk whose boot sector only looks like a partition table is attached without partitions, and it is said', async () => {
@@ -121,7 +134,7 @@ test('a disk whose boot sector only looks like a partition table is attached wit
     expect(disk.partitions).toEqual([]);
     expect(disk.complaint).toMatch(/partition table/);
   } finally {
-    await detach(disk.device);
+    await detach(disk);
   }
 });
 
@@ -133,7 +146,7 @@ test('an image on a filesystem without direct I/O is attached all the same', asy
     const image = path.join(place, 'disk.raw');
     makeDataDisk({ path: image, sizeMiB: 8 });
     const disk = await attach(image);
-    await detach(disk.device);
+    await detach(disk);
   } finally {
     execFileSync('umount', [place]);
   }

@@ -1,11 +1,13 @@
 /** A raw image as a block device with partitions, the way a source machine's disk is stood in for. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { closeSync, existsSync, globSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, globSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import path from 'node:path';
 
 export interface LoopDevice {
   /** /dev/loopN */
   device: string;
+  /** The image, as the kernel names it: once detached, the device may be another's. */
+  backing: string;
   /** /dev/loopNp1, …, by number; empty when the disk has no partition table, or one that says nothing. */
   partitions: string[];
   /** What is wrong with what looks like a partition table; undefined when nothing is. */
@@ -25,25 +27,37 @@ export async function attach(
     ['-b', String(options.sectorSize ?? 512), '-f', '--show', image],
     { encoding: 'utf8' },
   ).trim();
+  const backing = backingOf(device) ?? '';
   try {
     useDirectIo(device);
-    return { device, ...(await addPartitions(device, image)) };
+    return { device, backing, ...(await addPartitions(device, image)) };
   } catch (error) {
-    await detach(device);
+    await detach({ device, backing });
     throw error;
   }
 }
 
-/** Succeeds when the device is no longer attached. Its partitions must not be mounted. */
-export async function detach(device: string): Promise<void> {
-  if (!existsSync(`/sys/block/${path.basename(device)}/loop/backing_file`)) return;
+/** Succeeds when the image is no longer attached there. Its partitions must not be mounted. */
+export async function detach({
+  device,
+  backing,
+}: Pick<LoopDevice, 'device' | 'backing'>): Promise<void> {
+  const isOurs = () => backingOf(device) === backing;
+  if (!isOurs()) return;
   // Partitions that stay behind would be the next user's: this kernel does not drop them with the loop device.
   if (partitionNames(device).length > 0) execFileSync('partx', ['-d', device], { stdio: 'pipe' });
   execFileSync('losetup', ['-d', device], { stdio: 'pipe' });
-  await until(
-    () => !existsSync(`/sys/block/${path.basename(device)}/loop/backing_file`),
-    `${device} stays attached: something still holds it open`,
-  );
+  await until(() => !isOurs(), `${device} stays attached: something still holds it open`);
+}
+
+/** What a loop device holds now; undefined for nothing. */
+function backingOf(device: string): string | undefined {
+  try {
+    const file = readFileSync(`/sys/block/${path.basename(device)}/loop/backing_file`, 'utf8');
+    return file.trim().replace(/ \(deleted\)$/, '');
+  } catch {
+    return undefined;
+  }
 }
 
 /** Else the image's pages are cached twice. Some filesystems (a tmpfs of older kernels) have none: it works without, too. */
@@ -55,7 +69,10 @@ function useDirectIo(device: string): void {
   }
 }
 
-async function addPartitions(device: string, image: string): Promise<Omit<LoopDevice, 'device'>> {
+async function addPartitions(
+  device: string,
+  image: string,
+): Promise<Pick<LoopDevice, 'partitions' | 'complaint'>> {
   if (!hasPartitionTable(image)) return { partitions: [], complaint: undefined };
   // losetup -P may return without the nodes, and some kernels parse no partition tables: partx reads the table itself.
   const complaint = partitionNames(device).length === 0 ? complaintOfPartx(device) : undefined;
