@@ -1,5 +1,7 @@
+import { readReplicaState } from '../../dataplane/journal/replicaFence.ts';
 import { stepIntervalMs } from '../../dataplane/journal/sampling.ts';
-import type { ReplicaState } from '../../vault/documents/replicaState.ts';
+import { encodeDocument } from '../../vault/documents/codec.ts';
+import { replicaStateSchema } from '../../vault/documents/replicaState.ts';
 import { vaultLayout } from '../../vault/layout.ts';
 import type { ProtectedSite } from './protectedSite.ts';
 
@@ -22,12 +24,12 @@ export async function rotFirstLeaf(
   const fence = await pages.fence(key, { sequenceNumber, leaseSeconds: 15 });
   await pages.write(key, new Uint8Array(512).fill(7), OFFSET, fence);
   await pages.release(key, fence);
-  const found = await objects.get(vaultLayout.replicaState(machineId));
-  const state = JSON.parse(Buffer.from(found?.body ?? []).toString()) as ReplicaState;
+  const state = await readReplicaState(objects, machineId);
+  if (state === undefined) throw new Error(`machine ${machineId} has no replica`);
   const intervalMs = stepIntervalMs(state.disks, sharePerDay);
   const lastMs = Math.floor(Date.now() + VERIFIED_AFTER_MS - intervalMs);
   const sampling = { next: 0, lastMs };
-  const body = Buffer.from(JSON.stringify({ ...state, sampling }));
+  const body = encodeDocument(replicaStateSchema, { ...state, sampling });
   await objects.put(vaultLayout.replicaState(machineId), body);
 }
 
@@ -35,7 +37,6 @@ export async function isDamaged({
   stores,
   machineId,
 }: Pick<ProtectedSite, 'stores' | 'machineId'>): Promise<boolean> {
-  const found = await stores.objects.get(vaultLayout.replicaState(machineId));
-  const state = JSON.parse(Buffer.from(found?.body ?? []).toString()) as ReplicaState;
-  return state.damaged !== undefined;
+  const state = await readReplicaState(stores.objects, machineId);
+  return state?.damaged !== undefined;
 }
