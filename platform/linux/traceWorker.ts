@@ -9,6 +9,7 @@ import { setPriority } from 'node:os';
 import path from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorCode, errorMessage } from '../errors.ts';
+import { nextPollMs, POLL_MAX_MS } from './pollInterval.ts';
 import {
   droppedEvents,
   EVENT_NUMBERS,
@@ -20,6 +21,8 @@ import {
 
 export interface TraceWorkerData {
   instance: string;
+  /** Of each CPU. */
+  bufferBytes: number;
   layout: PageLayout;
   formats: EventFormat[];
 }
@@ -30,8 +33,6 @@ export type TraceWorkerAnswer =
 
 const EVENTS_MAX = 1 << 20;
 const READ_SIZE = 1 << 16;
-const POLL_BUSY_MS = 10;
-const POLL_IDLE_MS = 160;
 
 class EventList {
   #numbers = new Float64Array(EVENT_NUMBERS * 4096);
@@ -93,18 +94,19 @@ function run(data: TraceWorkerData, port: NonNullable<typeof parentPort>): void 
   const sink: EventSink = (event) =>
     list.add(event.id, event.devT, event.sector, event.sectorCount, event.kind);
 
-  const empty = (pipe: number, unlimited: boolean): boolean => {
-    let some = false;
+  /** The bytes that were there. */
+  const empty = (pipe: number, unlimited: boolean): number => {
+    let bytes = 0;
     while (unlimited || list.count < EVENTS_MAX) {
       let size: number;
       try {
         size = readSync(pipe, page, 0, READ_SIZE, null);
       } catch (error) {
-        if (errorCode(error) === 'EAGAIN') return some;
+        if (errorCode(error) === 'EAGAIN') return bytes;
         throw error;
       }
-      if (size === 0) return some;
-      some = true;
+      if (size === 0) return bytes;
+      bytes += size;
       const { lost } = parsePage(page.subarray(0, size), {
         layout: data.layout,
         formats: data.formats,
@@ -112,31 +114,35 @@ function run(data: TraceWorkerData, port: NonNullable<typeof parentPort>): void 
       });
       if (lost) lostPages += 1;
     }
-    return some;
+    return bytes;
   };
-  const emptyAll = (unlimited: boolean): boolean => {
-    if (problem !== undefined) return false;
+  /** The share of its buffer that the busiest CPU had filled. */
+  const emptyAll = (unlimited: boolean): number => {
+    if (problem !== undefined) return 0;
     try {
-      return cpus.map((cpu) => empty(cpu.pipe, unlimited)).some(Boolean);
+      return Math.max(...cpus.map((cpu) => empty(cpu.pipe, unlimited))) / data.bufferBytes;
     } catch (error) {
       problem = errorMessage(error);
-      return false;
+      return 0;
     }
   };
   const dropped = () =>
     cpus.reduce((sum, cpu) => sum + droppedEvents(readFileSync(cpu.stats, 'utf8')), 0);
 
   let timer: NodeJS.Timeout;
-  let interval = POLL_IDLE_MS;
+  let interval = POLL_MAX_MS;
+  /** By the agent's own drains, since the last look. */
+  let drained = 0;
   const poll = () => {
-    interval = emptyAll(false) ? POLL_BUSY_MS : Math.min(interval * 2, POLL_IDLE_MS);
+    interval = nextPollMs({ afterMs: interval, filled: drained + emptyAll(false) });
+    drained = 0;
     timer = setTimeout(poll, interval);
   };
   poll();
   port.on('message', (message: { drain: number; last: boolean }) => {
     // What comes from now on stays in the kernel, for the agent's next life.
     if (message.last) clearTimeout(timer);
-    emptyAll(true);
+    drained += emptyAll(true);
     const reply = answer(message.drain);
     port.postMessage(reply, 'events' in reply ? [reply.events.buffer as ArrayBuffer] : []);
   });

@@ -82,7 +82,9 @@ export class LinuxTracer implements Tracer {
         if (device.multiRangeDiscards) this.#held.set(device.devT, new HeldDiscards());
     }
     const layout = parsePageLayout(readFileSync(path.join(TRACEFS, 'events/header_page'), 'utf8'));
-    this.#worker = new TraceReader({ instance: this.#instance, layout, formats });
+    // As it was rounded up, per CPU.
+    const bufferBytes = Number.parseInt(this.#read('buffer_size_kb'), 10) * 1024;
+    this.#worker = new TraceReader({ instance: this.#instance, bufferBytes, layout, formats });
     return { adopted };
   }
 
@@ -118,10 +120,11 @@ export class LinuxTracer implements Tracer {
 
   #report(events: Float64Array, index: number, onEvent: (event: WriteEvent) => void): void {
     const at = index * EVENT_NUMBERS;
-    const [id = 0, devT = 0, sector = 0, sectorCount = 0, kind = 0] = events.subarray(
-      at,
-      at + EVENT_NUMBERS,
-    );
+    const id = events[at] ?? 0;
+    const devT = events[at + 1] ?? 0;
+    const sector = events[at + 2] ?? 0;
+    const sectorCount = events[at + 3] ?? 0;
+    const kind = events[at + 4] ?? 0;
     const held = this.#held.get(devT);
     if (id === this.#queueId) {
       if (kind === EventKind.discard) held?.ask({ sector, sectorCount });
