@@ -1,6 +1,12 @@
 /** The barrier that the process server asks for: run, or declined; and what follows for the machine. */
 import { errorMessage } from '../../platform/errors.ts';
-import type { Clock, FilesystemFreezer, HookRunner, Logger } from '../../platform/ports.ts';
+import type {
+  Clock,
+  FilesystemFreezer,
+  HookRunner,
+  Logger,
+  SourceMachine,
+} from '../../platform/ports.ts';
 import { type BarrierLimits, barrierLimits, runBarrier } from '../capture/barrier.ts';
 import { BarrierVoidError } from '../capture/barrierErrors.ts';
 import { ReadRate } from '../capture/readRate.ts';
@@ -18,6 +24,7 @@ export interface BarrierWorkDeps {
   clock: Clock;
   freezer: FilesystemFreezer;
   hooks: HookRunner;
+  machine: Pick<SourceMachine, 'giveWay'>;
   quietLog: QuietLog;
   limits?: BarrierLimits;
   log: Logger;
@@ -97,7 +104,7 @@ export class BarrierWork {
     tracking: Tracking,
     session: Session,
   ): Promise<{ lsn: bigint; freezeMs: number }> {
-    const { clock, freezer, hooks, quietLog, limits, log, memory, held } = this.#deps;
+    const { clock, freezer, hooks, machine, quietLog, limits, log, memory, held } = this.#deps;
     const hookSpec = memory.configuration?.hooks;
     return await runBarrier(
       {
@@ -111,6 +118,7 @@ export class BarrierWork {
         clock,
         freezer,
         hooks,
+        machine,
         readRate: this.#readRate,
         limits: limits ?? barrierLimits,
         log,

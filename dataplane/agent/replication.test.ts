@@ -27,10 +27,11 @@ afterEach(async () => {
   await world.end();
 });
 
-test('a resync leaves the processors to the machine’s programs; a barrier, for which they wait, does not', async () => {
+test('a resync leaves the processors to the machine’s programs, and so does what comes before a freeze', async () => {
   await world.protectedMachine();
-  expect(world.givingWay.map(({ on }) => on)).toEqual([true, false]);
+  expect(world.givingWay.map(({ on }) => on)).toEqual([true, false, true, false]);
   expect(world.givingWay[0]?.resyncing).toBe(true);
+  expect(world.givingWay[2]?.resyncing).toBe(false);
 });
 
 test('a barrier that the process server gave up does not keep the machine from the next one', async () => {

@@ -19,6 +19,7 @@ import type {
   FreezePlan,
   HookRunner,
   Logger,
+  SourceMachine,
 } from '../../platform/ports.ts';
 import { TrackingLostError } from './accounting.ts';
 import { type BarrierVoidCode, BarrierVoidError } from './barrierErrors.ts';
@@ -60,6 +61,7 @@ export interface BarrierDeps {
   clock: Clock;
   freezer: FilesystemFreezer;
   hooks: HookRunner;
+  machine: Pick<SourceMachine, 'giveWay'>;
   readRate: ReadRate;
   limits: BarrierLimits;
   log: Logger;
@@ -96,7 +98,9 @@ class BarrierRun {
   async run(): Promise<{ lsn: bigint; freezeMs: number }> {
     const { tracking, freezer } = this.#deps;
     let plan = await this.#plan();
-    const { memoryBytes } = await new Shrinking(this.#deps).run(plan);
+    const { memoryBytes } = await new Shrinking(this.#deps).run(plan, {
+      hurry: this.#request.final,
+    });
     const memory = new FrozenRead(tracking.disks, { bytes: memoryBytes });
     let freezeMs: number;
     try {

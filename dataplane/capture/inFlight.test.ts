@@ -81,6 +81,7 @@ test('a state saved while frozen, or while what was read then is sent, remembers
       clock,
       freezer,
       hooks: { run: async () => ({ failures: [] }) },
+      machine: { giveWay: () => undefined },
       readRate: new ReadRate(clock),
       limits: { deadlineMs: 2_000, finalDeadlineMs: 20_000 },
       log: silentLogger,

@@ -21,12 +21,14 @@ const IN_VAIN_MAX = 2;
  * little and all of them together make the point old. After three times as long it is as if they had been in vain.
  */
 const LONG_MS = 5_000;
+/** Passes leave the processors to the machine's programs for so long; then the point that waits for them would get older than that is worth. */
+const GIVE_WAY_MS = 5_000;
 /** Set aside for the frozen read at least; only what is used of it takes memory. */
 const FROZEN_BYTES_MIN = 64 << 20;
 
 export type ShrinkingDeps = Pick<
   BarrierDeps,
-  'tracking' | 'sink' | 'clock' | 'freezer' | 'readRate' | 'limits' | 'log'
+  'tracking' | 'sink' | 'clock' | 'freezer' | 'machine' | 'readRate' | 'limits' | 'log'
 >;
 
 export class Shrinking {
@@ -38,8 +40,31 @@ export class Shrinking {
     this.#deps = deps;
   }
 
-  /** Passes, each after a sync (which makes dirt). Resolves with what to set aside for the frozen read. Rejects with BarrierVoidError. */
-  async run(plan: FreezePlan): Promise<{ memoryBytes: number }> {
+  /**
+   * Passes, each after a sync (which makes dirt). Resolves with what to set aside for the frozen read. Rejects with BarrierVoidError.
+   * `hurry`: the machine is being left, and its programs wait.
+   */
+  async run(plan: FreezePlan, { hurry }: { hurry: boolean }): Promise<{ memoryBytes: number }> {
+    if (hurry) return await this.#run(plan);
+    const { machine, clock } = this.#deps;
+    const ended = new AbortController();
+    let giving = true;
+    const giveWayNoMore = () => {
+      if (giving) machine.giveWay(false);
+      giving = false;
+    };
+    machine.giveWay(true);
+    clock.sleep(GIVE_WAY_MS, ended.signal).then(giveWayNoMore, () => undefined);
+    try {
+      return await this.#run(plan);
+    } finally {
+      // Before anything is frozen.
+      giveWayNoMore();
+      ended.abort();
+    }
+  }
+
+  async #run(plan: FreezePlan): Promise<{ memoryBytes: number }> {
     const { tracking, clock, sink, freezer, readRate, log } = this.#deps;
     const begunMs = clock.monotonic();
     let before = Number.POSITIVE_INFINITY;

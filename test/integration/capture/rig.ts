@@ -13,6 +13,7 @@ import { Tracking } from '../../../dataplane/capture/tracking.ts';
 import { linuxBlockDevices } from '../../../platform/linux/blockDevice.ts';
 import { LinuxFreezer } from '../../../platform/linux/freezer.ts';
 import { linuxHooks } from '../../../platform/linux/hooks.ts';
+import { linuxMachine } from '../../../platform/linux/machine.ts';
 import { LinuxTracer } from '../../../platform/linux/tracer.ts';
 import { systemClock } from '../../../platform/node/clock.ts';
 import { silentLogger } from '../../fakes/silentLogger.ts';
@@ -107,6 +108,7 @@ export class Rig {
       clock,
       freezer: whileFrozen === undefined ? this.freezer : this.#pausing(whileFrozen),
       hooks: linuxHooks,
+      machine: linuxMachine(),
       readRate: this.#readRate,
       limits: { deadlineMs, finalDeadlineMs: 20_000 },
       log: silentLogger,

@@ -1,0 +1,50 @@
+import { describe, expect } from 'vitest';
+import { test } from '../../test/fixtures/capturedMachine.ts';
+import { LEAF_SIZE } from '../journal/record.ts';
+
+const ALL = 80 * LEAF_SIZE;
+
+describe('what comes before a freeze', () => {
+  test('leaves the processors to the machine’s programs, until it is about to freeze', async ({
+    largeMachine: machine,
+  }) => {
+    machine.device.write(0, ALL, 7);
+    let asFrozen: boolean | undefined;
+    machine.freezer.onFrozen = () => {
+      asFrozen = machine.givingWay.at(-1)?.on;
+    };
+    await machine.barrier();
+    expect(machine.givingWay.map(({ on }) => on)).toEqual([true, false]);
+    expect(asFrozen).toBe(false);
+  });
+
+  test('does so for five seconds: a point must not get old for it', async ({
+    largeMachine: machine,
+  }) => {
+    machine.device.write(0, ALL, 7);
+    const send = machine.sink.send.bind(machine.sink);
+    machine.sink.send = async (batch) => {
+      await machine.clock.sleep(4_000);
+      await send(batch);
+    };
+    const begunMs = machine.clock.monotonic();
+    await machine.barrier();
+    expect(machine.givingWay.map(({ on }) => on)).toEqual([true, false]);
+    const [, end] = machine.givingWay;
+    expect((end?.atMs ?? 0) - begunMs).toBeLessThan(6_000);
+    expect(machine.clock.monotonic() - begunMs).toBeGreaterThan(10_000);
+  });
+
+  test('goes at its usual priority again when it fails', async ({ largeMachine: machine }) => {
+    machine.device.write(0, ALL, 7);
+    machine.sink.failAfter = 1;
+    await expect(machine.barrier()).rejects.toThrow('the session ended');
+    expect(machine.givingWay.map(({ on }) => on)).toEqual([true, false]);
+  });
+
+  test('gives no way when the machine is being left', async ({ largeMachine: machine }) => {
+    machine.device.write(0, ALL, 7);
+    await machine.barrier({ final: true });
+    expect(machine.givingWay).toEqual([]);
+  });
+});
