@@ -37,6 +37,7 @@ export class BarrierWork {
   readonly #deps: BarrierWorkDeps;
   readonly #readRate: ReadRate;
   #request: Prepare | undefined;
+  #madeMs: number | undefined;
 
   constructor(deps: BarrierWorkDeps) {
     this.#deps = deps;
@@ -70,10 +71,11 @@ export class BarrierWork {
     const request = this.#request;
     if (request === undefined) return false;
     this.#request = undefined;
-    const { held, memory, log } = this.#deps;
+    const { clock, held, memory, log } = this.#deps;
     try {
       const { lsn, freezeMs } = await this.#make(request, tracking, session);
       log.debug({ lsn: String(lsn), freezeMs }, 'Barrier');
+      this.#madeMs = clock.monotonic();
       if (request.final === undefined) await memory.save();
       else {
         for (const disk of tracking.disks) disk.dirt.allUploaded();
@@ -106,10 +108,12 @@ export class BarrierWork {
   ): Promise<{ lsn: bigint; freezeMs: number }> {
     const { clock, freezer, hooks, machine, quietLog, limits, log, memory, held } = this.#deps;
     const hookSpec = memory.configuration?.hooks;
+    const sinceLastMs = this.#madeMs === undefined ? undefined : clock.monotonic() - this.#madeMs;
     return await runBarrier(
       {
         consistency: request.consistency,
         final: request.final !== undefined,
+        ...(sinceLastMs === undefined ? {} : { sinceLastMs }),
         ...(hookSpec === undefined ? {} : { hooks: hookSpec }),
       },
       {

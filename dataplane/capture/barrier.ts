@@ -34,6 +34,9 @@ const SWAP_HEADER = 4096;
 const ROUND_PAUSE_MS = 3;
 /** Of the deadline, what all reading and proving may take; the rest is for the thaw. */
 const FROZEN_SHARE = 0.75;
+/** The passes before a freeze leave the processors to the machine's programs for a quarter of the time between barriers. */
+const GIVE_WAY_MIN_MS = 4_000;
+const GIVE_WAY_MAX_MS = 30_000;
 /** Rounds in a row that must prove every account. */
 const PROOFS = 2;
 
@@ -42,6 +45,8 @@ export interface BarrierRequest {
   hooks?: { directory: string; timeoutSeconds: number };
   /** Stay frozen once it is uploaded. */
   final: boolean;
+  /** Since the barrier before; absent for the first. */
+  sinceLastMs?: number;
 }
 
 export interface BarrierLimits {
@@ -98,9 +103,7 @@ class BarrierRun {
   async run(): Promise<{ lsn: bigint; freezeMs: number }> {
     const { tracking, freezer } = this.#deps;
     let plan = await this.#plan();
-    const { memoryBytes } = await new Shrinking(this.#deps).run(plan, {
-      hurry: this.#request.final,
-    });
+    const { memoryBytes } = await new Shrinking(this.#deps).run(plan, this.#giveWayMs);
     const memory = new FrozenRead(tracking.disks, { bytes: memoryBytes });
     let freezeMs: number;
     try {
@@ -121,6 +124,13 @@ class BarrierRun {
     if (this.#request.final) return await this.#finish(plan, memory);
     await memory.send(this.#deps.sink);
     return { lsn: await this.#deps.deliver({ freezeMs }), freezeMs };
+  }
+
+  /** Longer, and the point that waits would get older than that is worth. Who leaves the machine does not wait for its programs. */
+  get #giveWayMs(): number {
+    const { final, sinceLastMs = 0 } = this.#request;
+    if (final) return 0;
+    return Math.min(GIVE_WAY_MAX_MS, Math.max(GIVE_WAY_MIN_MS, sinceLastMs / 4));
   }
 
   async #plan(): Promise<FreezePlan> {

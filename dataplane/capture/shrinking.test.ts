@@ -18,22 +18,28 @@ describe('what comes before a freeze', () => {
     expect(asFrozen).toBe(false);
   });
 
-  test('does so for five seconds: a point must not get old for it', async ({
-    largeMachine: machine,
-  }) => {
-    machine.device.write(0, ALL, 7);
-    const send = machine.sink.send.bind(machine.sink);
-    machine.sink.send = async (batch) => {
-      await machine.clock.sleep(4_000);
-      await send(batch);
-    };
-    const begunMs = machine.clock.monotonic();
-    await machine.barrier();
-    expect(machine.givingWay.map(({ on }) => on)).toEqual([true, false]);
-    const [, end] = machine.givingWay;
-    expect((end?.atMs ?? 0) - begunMs).toBeLessThan(6_000);
-    expect(machine.clock.monotonic() - begunMs).toBeGreaterThan(10_000);
-  });
+  test.for([
+    { sinceLastMs: undefined, forMs: 4_000 },
+    { sinceLastMs: 15_000, forMs: 4_000 },
+    { sinceLastMs: 40_000, forMs: 10_000 },
+    { sinceLastMs: 600_000, forMs: 30_000 },
+  ])(
+    'does so for $forMs ms where the last barrier was $sinceLastMs ms ago: a point must not get old for it',
+    async ({ sinceLastMs, forMs }, { largeMachine: machine }) => {
+      machine.device.write(0, ALL, 7);
+      const send = machine.sink.send.bind(machine.sink);
+      machine.sink.send = async (batch) => {
+        await machine.clock.sleep(14_000);
+        await send(batch);
+      };
+      const begunMs = machine.clock.monotonic();
+      await machine.barrier(sinceLastMs === undefined ? {} : { sinceLastMs });
+      expect(machine.givingWay.map(({ on }) => on)).toEqual([true, false]);
+      const [, end] = machine.givingWay;
+      expect(Math.abs((end?.atMs ?? 0) - begunMs - forMs)).toBeLessThan(1_000);
+      expect(machine.clock.monotonic() - begunMs).toBeGreaterThan(31_000);
+    },
+  );
 
   test('goes at its usual priority again when it fails', async ({ largeMachine: machine }) => {
     machine.device.write(0, ALL, 7);

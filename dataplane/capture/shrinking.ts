@@ -21,8 +21,6 @@ const IN_VAIN_MAX = 2;
  * little and all of them together make the point old. After three times as long it is as if they had been in vain.
  */
 const LONG_MS = 5_000;
-/** Passes leave the processors to the machine's programs for so long; then the point that waits for them would get older than that is worth. */
-const GIVE_WAY_MS = 5_000;
 /** Set aside for the frozen read at least; only what is used of it takes memory. */
 const FROZEN_BYTES_MIN = 64 << 20;
 
@@ -42,10 +40,10 @@ export class Shrinking {
 
   /**
    * Passes, each after a sync (which makes dirt). Resolves with what to set aside for the frozen read. Rejects with BarrierVoidError.
-   * `hurry`: the machine is being left, and its programs wait.
+   * `giveWayMs`: so long, passes leave the processors to the machine's programs.
    */
-  async run(plan: FreezePlan, { hurry }: { hurry: boolean }): Promise<{ memoryBytes: number }> {
-    if (hurry) return await this.#run(plan);
+  async run(plan: FreezePlan, giveWayMs: number): Promise<{ memoryBytes: number }> {
+    if (giveWayMs === 0) return await this.#run(plan);
     const { machine, clock } = this.#deps;
     const ended = new AbortController();
     let giving = true;
@@ -54,7 +52,7 @@ export class Shrinking {
       giving = false;
     };
     machine.giveWay(true);
-    clock.sleep(GIVE_WAY_MS, ended.signal).then(giveWayNoMore, () => undefined);
+    clock.sleep(giveWayMs, ended.signal).then(giveWayNoMore, () => undefined);
     try {
       return await this.#run(plan);
     } finally {
