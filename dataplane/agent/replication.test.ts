@@ -3,6 +3,7 @@ import { AgentWorld, copyOf, plain } from '../../test/fakes/agentWorld.ts';
 import { LeafKnowledge } from '../../test/fakes/leafKnowledge.ts';
 import type { MemoryDisk } from '../../test/fakes/memoryDisk.ts';
 import { decodeRecord, LEAF_SIZE, RecordKind } from '../journal/record.ts';
+import type { Replication } from './replication.ts';
 
 const move = { failover: 'move', powerOff: false };
 
@@ -275,6 +276,66 @@ describe('leaves that the vault lost', () => {
     await world.passing(() => server.resyncs.length === 2);
     await world.passing(() => whole.length === 1);
     expect(whole).toEqual([5]);
+  });
+});
+
+describe('a machine whose process server was lost', () => {
+  const written = [3, 4, 5];
+
+  /** Its last barrier carried those leaves, and nobody told the agent that it was uploaded. */
+  async function unheard() {
+    const { replication, server } = await world.protectedMachine();
+    for (const leaf of written) world.device.write(leaf * LEAF_SIZE, 4096, leaf);
+    await server.prepare();
+    await world.passing(() => server.barriers.length === 2);
+    await server.disconnect();
+    // As the vault has it: another cache knows no more.
+    world.memory.cacheId = 'cb'.repeat(16);
+    return { replication, barrierLsn: server.barriers[1] ?? 0n };
+  }
+
+  /** Leaves that the next barrier carries. */
+  async function sentTo(replication: Replication): Promise<number[]> {
+    const knowledge = await LeafKnowledge.of(world.device.bytes);
+    world.memory.knowledge = knowledge;
+    const leaves: number[] = [];
+    knowledge.take = (records) => {
+      for (let offset = 0; offset < records.length; ) {
+        const { record, next } = decodeRecord(records, offset);
+        offset = next;
+        if (record.kind === RecordKind.Data) leaves.push(record.leaf);
+      }
+    };
+    const next = await world.connect(replication, plain);
+    world.device.write(9 * LEAF_SIZE, 4096, 9);
+    await next.prepare();
+    await world.passing(() => next.barriers.length === 1);
+    return leaves;
+  }
+
+  test('sends again what was not uploaded', async () => {
+    const { replication } = await unheard();
+    world.memory.journaledLsn = world.memory.uploadedBarrierLsn;
+    expect(await sentTo(replication)).toEqual([...written, 9]);
+  });
+
+  test('does not send again what a barrier brought to the vault of which it was not told', async () => {
+    const { replication, barrierLsn } = await unheard();
+    world.memory.uploadedBarrierLsn = barrierLsn;
+    expect(await sentTo(replication)).toEqual([9]);
+  });
+
+  test('nor does the agent that follows it', async () => {
+    const { barrierLsn } = await unheard();
+    world.memory.uploadedBarrierLsn = barrierLsn;
+    expect(await sentTo(await world.successor())).toEqual([9]);
+  });
+
+  test('takes no barrier for uploaded that lies in a cache alone', async () => {
+    const { replication, barrierLsn } = await unheard();
+    const { uploadedBarrierLsn } = world.memory;
+    world.memory.welcomes = { uploadedLsn: uploadedBarrierLsn, lastBarrierLsn: barrierLsn };
+    expect(await sentTo(replication)).toEqual([...written, 9]);
   });
 });
 

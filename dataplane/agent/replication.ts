@@ -252,11 +252,15 @@ export class Replication {
   // ------------------------------------------------------------------------------------------------------ session
 
   #welcome(welcome: Welcome): void {
-    const { journaledLsn, cacheId, resync } = welcome;
+    const { journaledLsn, uploadedLsn, lastBarrierLsn, cacheId, resync } = welcome;
     this.#configure(welcome.configuration);
     const isOtherCache = cacheId !== this.#memory.cacheId;
     if (isOtherCache || journaledLsn < this.#memory.capturedLsn)
-      for (const disk of this.#capture.disks) disk.dirt.sendAgain();
+      for (const { dirt } of this.#capture.disks) {
+        // Its process server may have been lost before it could tell us.
+        if (lastBarrierLsn <= uploadedLsn) dirt.barrierUploaded(lastBarrierLsn);
+        dirt.sendAgain();
+      }
     if (isOtherCache) {
       this.#memory.cacheId = cacheId;
       void this.#memory.save();

@@ -1,4 +1,5 @@
-import { type Mutant, mutants as ofTheDataPath } from '../sim/mutants.ts';
+import type { Mutant } from '../sim/mutant.ts';
+import { mutants as ofTheDataPath } from '../sim/mutants.ts';
 
 /** Planted bugs that only a power loss right after a kill shows: every crash is tried here, while the simulation would have to meet it. */
 const ofCrashes: readonly Mutant[] = [

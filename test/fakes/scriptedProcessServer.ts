@@ -20,6 +20,8 @@ export interface ServerMemory {
   resyncRequired: boolean;
   resync?: Message<typeof FrameType.Welcome>['resync'];
   cacheId?: string;
+  /** What Welcome says instead. */
+  welcomes?: Partial<Message<typeof FrameType.Welcome>>;
   /** Without it every leaf differs from what is known. */
   knowledge?: LeafKnowledge;
 }
@@ -75,6 +77,7 @@ export class ScriptedProcessServer {
         (resyncRequired ? { required: true, reason: 'Initial' } : { required: false }),
       creditBytes: 4 << 20,
       configuration,
+      ...this.memory.welcomes,
     };
   }
 

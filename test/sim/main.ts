@@ -9,7 +9,8 @@ import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { type CampaignResult, findPlanted, PROCESSES, runCampaign } from './campaign.ts';
 import { useCheapCodecs } from './cheap.ts';
-import { type Mutant, mutants } from './mutants.ts';
+import type { Mutant } from './mutant.ts';
+import { mutants } from './mutants.ts';
 import { quicken } from './tempo.ts';
 
 const { values } = parseArgs({

@@ -1,7 +1,7 @@
 /** Plants a bug as modules are loaded: one exact fragment of one product file is replaced. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Mutant } from './mutants.ts';
+import type { Mutant } from './mutant.ts';
 import { changed, replaceAtImport } from './tempo.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
