@@ -61,6 +61,41 @@ test('buffers in use that become more and fewer cost few collections of the whol
   expect(wholeCollections(IMPORT + riseAndFall(TELL))).toBeLessThan(usually / 2);
 });
 
+/** 400 MiB, 24 of them in use together, at the pace of a link, beside work on the heap. */
+const AT_A_SLOW_PACE = `
+  const heap = Array.from({ length: 200_000 }, (_, index) => ({ index, also: [index] }));
+  let waiting = [];
+  for (let made = 0; made < 400; made += 1) {
+    const piece = make(1 << 20);
+    const { length } = piece;
+    waiting.push(piece);
+    ${TELL}
+    if (waiting.length === 24) waiting = [];
+    for (let index = 0; index < 200; index += 1)
+      heap[(made * 200 + index) % heap.length] = { index, also: [index] };
+    await new Promise((resolve) => setTimeout(resolve, 8));
+  }`;
+
+test('a slow pace is no reason to collect the whole heap again and again', () => {
+  expect(wholeCollections(IMPORT + AT_A_SLOW_PACE)).toBeLessThan(6);
+});
+
+test('the young generation stays small where much survives for a moment: V8 would not give it back', () => {
+  const grownTo = (start: string) =>
+    run(`
+      import { getHeapSpaceStatistics } from 'node:v8';
+      ${start}
+      let kept = [];
+      for (let made = 0; made < 10_000_000; made += 1) {
+        kept.push({ made });
+        if (kept.length === 400_000) kept = [];
+      }
+      console.log(getHeapSpaceStatistics().find((space) => space.space_name === 'new_space').space_size);`);
+  expect(grownTo('')).toBeGreaterThan(64 << 20);
+  const begun = 'globalThis.begun = Array.from({ length: 1e6 }, (_, made) => ({ made }));';
+  expect(grownTo(`${begun} ${IMPORT} madeShortLived(1);`)).toBeLessThanOrEqual(64 << 20);
+});
+
 test('what keeps the collector calm takes addresses, not memory', () => {
   const grown = run(`
     const before = process.memoryUsage.rss();

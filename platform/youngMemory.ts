@@ -8,16 +8,27 @@
  * in use; the ballast counts as in use and keeps that limit high. Nobody writes to it, so it is no memory but a range of addresses. In a
  * large process the usual rule wastes less.
  */
-import { setFlagsFromString } from 'node:v8';
+import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 const COLLECT_EVERY_BYTES = 32 << 20;
 /** Of resident memory. */
 const LARGE_BYTES = 320 << 20;
 const BALLAST_BYTES = 64 << 20;
+/**
+ * Of both halves of the young generation, which V8 lets grow to 128 MiB where much survives it for a moment, and never gives back. It has
+ * been collected long before that is full.
+ */
+const YOUNG_BYTES_MAX = 32 << 20;
 /** Of V8 13; names that it does not know are passed over. */
-const WEIGHED_TOGETHER = '--external-memory-accounted-in-global-limit';
-const WEIGHED_APART = '--no-external-memory-accounted-in-global-limit';
+const WEIGHED_TOGETHER = [
+  '--external-memory-accounted-in-global-limit',
+  '--heap-growing-percent=100',
+];
+const WEIGHED_APART = [
+  '--no-external-memory-accounted-in-global-limit',
+  '--heap-growing-percent=0',
+];
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as (options: { type: 'minor' }) => void;
@@ -25,8 +36,10 @@ setFlagsFromString('--no-expose-gc');
 /** Exported, so that it stays. */
 export const ballast = new ArrayBuffer(BALLAST_BYTES);
 
-let bytesMade = 0;
+/** The first buffer is as good as full: what the start left is looked at before much comes. */
+let bytesMade = COLLECT_EVERY_BYTES;
 let weighedTogether = false;
+let youngIsLarge = false;
 
 /** Buffers of so many bytes were made that nobody needs for long. */
 export function madeShortLived(bytes: number): void {
@@ -34,8 +47,17 @@ export function madeShortLived(bytes: number): void {
   if (bytesMade < COLLECT_EVERY_BYTES) return;
   bytesMade = 0;
   collect({ type: 'minor' });
+  keepYoungSmall();
   const small = process.memoryUsage.rss() < LARGE_BYTES;
   if (small === weighedTogether) return;
   weighedTogether = small;
-  setFlagsFromString(small ? WEIGHED_TOGETHER : WEIGHED_APART);
+  for (const flag of small ? WEIGHED_TOGETHER : WEIGHED_APART) setFlagsFromString(flag);
+}
+
+function keepYoungSmall(): void {
+  if (youngIsLarge) return;
+  const young = getHeapSpaceStatistics().find((space) => space.space_name === 'new_space');
+  if ((young?.space_size ?? 0) < YOUNG_BYTES_MAX) return;
+  youngIsLarge = true;
+  setFlagsFromString('--semi-space-growth-factor=1');
 }
