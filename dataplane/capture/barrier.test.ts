@@ -214,12 +214,14 @@ describe('a machine that writes everything again while a pass reads it', () => {
   test('is not frozen while the rest would not fit into memory', async ({
     largeMachine: machine,
   }) => {
-    readBeforeFreeze(machine);
+    const read = readBeforeFreeze(machine);
     vi.spyOn(machine.readRate, 'estimateMs').mockReturnValue(100);
     machine.frozenBytesMax = machine.device.bytes.length;
     machine.device.write(0, machine.device.bytes.length, 1);
     await expect(machine.barrier()).rejects.toMatchObject({ code: 'BehindTheLink' });
     expect(machine.freezer.calls).not.toContain('freeze');
+    // Four passes, and after each a look: it does not send everything again and again.
+    expect(read()).toBe(8);
   });
 });
 

@@ -16,6 +16,8 @@ const PASSES_MAX = 12;
 const SHORT_READ = 0.25;
 const READ_MAX = 0.6;
 const IN_VAIN_MAX = 2;
+/** After so many, what can not be read even so is given up for now: all that is dirty would be sent again each time, to no end. */
+const IN_VAIN_LAST = 4;
 /**
  * After so long, a barrier need not wait for little to be left: where the link is not much faster than the machine writes, every pass gains
  * little and all of them together make the point old. After three times as long it is as if they had been in vain.
@@ -81,9 +83,9 @@ export class Shrinking {
         const isPatient = inVain < IN_VAIN_MAX && tookMs < 3 * LONG_MS;
         if (this.#canBeRead(isPatient ? SHORT_READ : READ_MAX)) break;
       }
-      if (passes === PASSES_MAX) {
+      if (passes === PASSES_MAX || inVain === IN_VAIN_LAST) {
         if (this.#canBeRead(READ_MAX)) break;
-        throw this.#behindTheLink();
+        throw this.#behindTheLink(passes);
       }
       before = left;
       await runPass(tracking.disks, { sink, clock });
@@ -91,12 +93,12 @@ export class Shrinking {
     return { memoryBytes: this.#memoryNeeded() };
   }
 
-  #behindTheLink(): BarrierVoidError {
+  #behindTheLink(passes: number): BarrierVoidError {
     const ms = Math.round(this.#readMs());
     const atMostMs = this.#deps.limits.deadlineMs * READ_MAX;
     return new BarrierVoidError(
       'BehindTheLink',
-      `What is still dirty after ${PASSES_MAX} passes (${this.#frozenBytes() >> 20} MiB) would take ${ms} ms to read while frozen, of ${atMostMs} ms, and ${this.#memoryMax >> 20} MiB may be kept of it: the machine writes faster than the link carries. The barrier is tried again later.`,
+      `What is still dirty after ${passes} passes (${this.#frozenBytes() >> 20} MiB) would take ${ms} ms to read while frozen, of ${atMostMs} ms, and ${this.#memoryMax >> 20} MiB may be kept of it: the machine writes faster than the link carries. The barrier is tried again later.`,
     );
   }
 
