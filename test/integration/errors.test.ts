@@ -15,6 +15,7 @@
  * | a vault of a newer format                  | VaultFormatTooNew             | processserver ('on a vault of a newer format …'), cli,              |
  * |                                            |                               | test/operator/vault ('that refuses …')                              |
  * | a disk that changed size                   | DiskResized                   | here, and in a guest: guest ('a disk that was resized …')           |
+ * | a disk that shrank                         | DiskShrunk                    | here; dataplane/agent/replication ('a disk that was shrunk …')      |
  * | a disk that vanished                       | DiskVanished                  | guest ('a disk that was unplugged …')                               |
  * | a disk that is not there to begin with     | (disks[].error)               | agent ('says which disk can not be had, …')                         |
  * | a frame that is cut, too long, flipped     | FrameCut, FrameTooLong,       | processserver ('frames that are …'); here: on the way of a real     |
@@ -91,6 +92,35 @@ test('a disk that grows is told of, compared anew and recovered at its new size'
   expect(resynced.disks).toMatchObject([{ sizeBytes: 96 * MIB }]);
   await site.nextBarrier();
   await expectSourceRecovered(site, [{ ...disk, sizeBytes: 96 * MIB }]);
+});
+
+test('a disk that shrank is refused with what to do, and protected on once it has its size back', async ({
+  site,
+}) => {
+  const disk = site.disk('shrinks', 64 * MIB);
+  await site.startServer();
+  // As the operator tells it, once it is known.
+  const { device, sizeBytes } = disk;
+  await site.assign([disk], { disks: [{ index: 0, name: 'disk0', device, sizeBytes }] });
+  await site.startAgent();
+  sh(`dd if=/dev/urandom of=${disk.device} bs=1M count=8 oflag=direct status=none`);
+  const before = await site.nextBarrier();
+
+  sh(`truncate -s ${48 * MIB} ${disk.image}; losetup -c ${disk.device}`);
+  const refused = await site.statusWhen(
+    'the disk is refused',
+    ({ disks }) => disks[0]?.error !== undefined,
+  );
+  const said = JSON.stringify(refused.disks[0]?.error);
+  expect(said).toContain(`${disk.device} has ${48 * MIB} bytes; ${64 * MIB} are protected.`);
+  expect(said).toContain('Give it its size back, or');
+  // What there was stays as it was.
+  expect(refused.uploadedBarrier?.lsn).toBeGreaterThanOrEqual(before.uploadedBarrier?.lsn ?? 0n);
+
+  sh(`truncate -s ${64 * MIB} ${disk.image}; losetup -c ${disk.device}`);
+  await site.statusWhen('the disk is whole', ({ disks }) => disks[0]?.error === undefined);
+  await site.nextBarrier();
+  await expectSourceRecovered(site, [disk]);
 });
 
 test('a frame that is flipped on its way ends the session with a clear error, and the next one loses nothing', async ({
