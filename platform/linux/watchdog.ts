@@ -21,6 +21,15 @@ trap '' HUP INT QUIT TERM PIPE TSTP TTIN TTOU
 { echo -1000 > /proc/$$/oom_score_adj; } 2>/dev/null
 { echo $$ > /sys/fs/cgroup/cgroup.procs || echo $$ > /sys/fs/cgroup/systemd/cgroup.procs; } 2>/dev/null
 fsfreeze --version > /dev/null 2>&1 || { echo 'failed fsfreeze (util-linux) is not installed'; exit; }
+# What is frozen can't be frozen once more.
+is_frozen() {
+  if problem=$(fsfreeze -f "$1" 2>&1); then
+    fsfreeze -u "$1" > /dev/null 2>&1
+    problem='somebody else thawed it'
+    return 1
+  fi
+  case $problem in *busy*) ;; *) return 1 ;; esac
+}
 echo ready
 exec 3<&0
 {
@@ -47,14 +56,13 @@ exec 3<&0
         else echo "failed $problem" 2>/dev/null; exit; fi ;;
       check)
         [ -n "$frozen" ] || exit
-        if problem=$(fsfreeze -f "$1" 2>&1); then
-          fsfreeze -u "$1" > /dev/null 2>&1; echo 'lost somebody else thawed it' 2>/dev/null
-        else case $problem in
-          *busy*) echo frozen 2>/dev/null ;;
-          *) echo "lost $problem" 2>/dev/null ;;
-        esac; fi ;;
+        if is_frozen "$1"; then echo frozen 2>/dev/null; else echo "lost $problem" 2>/dev/null; fi ;;
       hold)
-        echo held 2>/dev/null; exit ;;
+        [ -n "$frozen" ] || exit
+        # Where that can't be told, nothing may stay frozen: nobody watches over it from here on.
+        if is_frozen "$1"; then echo held 2>/dev/null
+        else fsfreeze -u "$1" > /dev/null 2>&1; echo "lost $problem" 2>/dev/null; fi
+        exit ;;
       *)
         [ -n "$frozen" ] || exit
         if problem=$(fsfreeze -u "$1" 2>&1); then echo "thawed $word" 2>/dev/null
@@ -115,12 +123,13 @@ export class Watchdog {
     return answer;
   }
 
-  /** Answers `frozen` when it still is: what is frozen can't be frozen once more. */
+  /** Answers `frozen` when it still is. */
   async check(): Promise<WatchdogAnswer> {
     this.#say('check');
     return await this.#next();
   }
 
+  /** Answers `held` when it still is frozen, and stays so; the watchdog ends. */
   async hold(): Promise<WatchdogAnswer> {
     this.#say('hold');
     const answer = await this.#next();

@@ -12,7 +12,7 @@ import { ManualClock } from './manualClock.ts';
 import { MemoryDisk } from './memoryDisk.ts';
 import { ScriptedProcessServer, type ServerMemory } from './scriptedProcessServer.ts';
 import { recordingLogger } from './silentLogger.ts';
-import { FakeDisk, FakeFreezer, FakeTracer } from './sourceMachine.ts';
+import { FakeDisk, FakeFreezer, FakeTracer, fakeBlockDevices } from './sourceMachine.ts';
 
 export const machineId = '0123456789abcdef0123456789abcdef';
 /** What a process server wants of it: its disk, and nothing special. */
@@ -21,33 +21,6 @@ export const plain: Configuration = {
   paused: false,
 };
 
-/** A machine whose filesystems stay frozen when its agent holds them, whoever that is. */
-class HoldingFreezer extends FakeFreezer {
-  heldMounts: string[] = [];
-
-  override async hold() {
-    this.heldMounts = ['/data'];
-    return await super.hold();
-  }
-
-  override async thaw() {
-    this.heldMounts = [];
-    return await super.thaw();
-  }
-
-  override held(): string[] {
-    return this.heldMounts;
-  }
-}
-
-class KeptTracer extends FakeTracer {
-  adopt = false;
-
-  override async start() {
-    return { adopted: this.adopt };
-  }
-}
-
 export interface Connected extends ScriptedProcessServer {
   disconnect(): Promise<void>;
 }
@@ -55,8 +28,8 @@ export interface Connected extends ScriptedProcessServer {
 export class AgentWorld {
   readonly clock = new ManualClock();
   readonly device: FakeDisk;
-  readonly tracer: KeptTracer;
-  readonly freezer = new HoldingFreezer(this.clock);
+  readonly tracer: FakeTracer;
+  readonly freezer = new FakeFreezer(this.clock);
   readonly log = recordingLogger();
   readonly stateDisk = new MemoryDisk();
   readonly memory: ServerMemory = {
@@ -75,14 +48,14 @@ export class AgentWorld {
     this.#changes = changes;
     this.device = new FakeDisk({ sizeBytes: leaves * LEAF_SIZE });
     this.device.bytes.fill(3);
-    this.tracer = new KeptTracer([this.device]);
+    this.tracer = new FakeTracer([this.device]);
   }
 
   agent(): Replication {
     const { clock, device, tracer, freezer, stateDisk } = this;
     const replication = new Replication({
       machineId,
-      devices: { open: async () => device },
+      devices: fakeBlockDevices([device]),
       tracer,
       freezer,
       hooks: { run: async () => ({ failures: [] }) },
@@ -158,7 +131,6 @@ export class AgentWorld {
     const files = await copyOf(this.runDisk);
     await this.end();
     this.runDisk = files;
-    this.tracer.adopt = true;
     const next = this.agent();
     await next.start();
     return next;

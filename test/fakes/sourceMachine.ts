@@ -1,10 +1,12 @@
 /**
  * A machine in memory as capture sees it: a disk, the kernel's counters and trace, filesystems that freeze. Faults are switches.
+ * Passes test/conformance/{blockDevice,tracer,filesystemFreezer}.ts.
  */
-import { FreezeError } from '../../platform/deviceErrors.ts';
+import { BlockDeviceError, FreezeError, TracingError } from '../../platform/deviceErrors.ts';
 import type {
   BlockDevice,
   BlockDeviceIdentity,
+  BlockDevices,
   Clock,
   FilesystemFreezer,
   FreezePlan,
@@ -13,6 +15,39 @@ import type {
 } from '../../platform/ports.ts';
 
 const SECTOR = 512;
+const MOUNT_POINT = '/data';
+
+/** The kernel's tracing of a machine. Without a tracer that was started, it is as if one had been, with all disks. */
+class FakeTracing {
+  /** Numbers of the devices; undefined: all. */
+  tracked: ReadonlySet<number> | undefined;
+  events: WriteEvent[] = [];
+  isOn = true;
+  lost = 0;
+  eventsMax = Number.POSITIVE_INFINITY;
+
+  note(event: WriteEvent): void {
+    if (!this.isOn || this.tracked?.has(event.devT) === false) return;
+    if (this.events.length < this.eventsMax) this.events.push(event);
+    else this.lost += 1;
+  }
+
+  /** Another instance, or none. */
+  begin(tracked: ReadonlySet<number>): void {
+    this.tracked = tracked;
+    this.events = [];
+    this.isOn = tracked.size > 0;
+    this.lost = 0;
+  }
+
+  tracks(wanted: ReadonlySet<number>): boolean {
+    return this.isOn && this.tracked !== undefined && keyOf(this.tracked) === keyOf(wanted);
+  }
+}
+
+function keyOf(numbers: ReadonlySet<number>): string {
+  return [...numbers].sort().join();
+}
 
 export class FakeDisk implements BlockDevice {
   readonly multiRangeDiscards = false;
@@ -20,9 +55,12 @@ export class FakeDisk implements BlockDevice {
   readonly path: string;
   identityNow: BlockDeviceIdentity;
   counted = 5000;
-  /** Events that the tracer has not handed out yet. */
-  readonly traced: WriteEvent[] = [];
+  discarded = 300;
+  /** Of the machine that it is in. */
+  tracing = new FakeTracing();
   blind = false;
+  /** It was unplugged. */
+  isGone = false;
   readError: Error | undefined;
   /** Called before each read; may write. */
   beforeRead: () => void = () => undefined;
@@ -59,21 +97,31 @@ export class FakeDisk implements BlockDevice {
   }
 
   #complete(offset: number, length: number, kind: WriteEvent['kind']): void {
-    this.counted += length / SECTOR;
+    const sectorCount = length / SECTOR;
+    if (kind === 'discard') this.discarded += sectorCount;
+    else this.counted += sectorCount;
     if (this.blind) return;
     const { devT } = this.identityNow;
-    const sector = offset / SECTOR;
-    this.traced.push({ devT, sector, sectorCount: length / SECTOR, kind, counted: true });
+    this.tracing.note({ devT, sector: offset / SECTOR, sectorCount, kind, counted: true });
   }
 
   async identity(): Promise<BlockDeviceIdentity> {
+    this.#mustBeThere();
     return this.identityNow;
   }
 
   async read(into: Uint8Array, offset: number): Promise<number> {
     this.beforeRead();
+    this.#mustBeThere();
     if (this.readError !== undefined) throw this.readError;
-    const part = this.bytes.subarray(offset, offset + into.length);
+    if (offset % SECTOR !== 0 || into.length % SECTOR !== 0)
+      throw new BlockDeviceError(
+        'DiskReadFailed',
+        this.path,
+        `${into.length} bytes at ${offset} are no whole sectors.`,
+      );
+    const end = Math.min(offset + into.length, this.identityNow.sizeBytes);
+    const part = this.bytes.subarray(offset, Math.max(offset, end));
     into.set(part);
     return part.length;
   }
@@ -83,72 +131,146 @@ export class FakeDisk implements BlockDevice {
   }
 
   async writtenSectors() {
-    return { written: this.counted, discarded: 0 };
+    this.#mustBeThere();
+    return { written: this.counted, discarded: this.discarded };
   }
 
   async writesInFlight(): Promise<number> {
+    this.#mustBeThere();
     return this.#inFlight;
   }
 
   async close(): Promise<void> {}
+
+  #mustBeThere(): void {
+    if (this.isGone)
+      throw new BlockDeviceError('DiskVanished', this.path, `${this.path} vanished.`);
+  }
 }
 
+/** Opens these disks, by their paths. */
+export function fakeBlockDevices(disks: readonly FakeDisk[]): BlockDevices {
+  return {
+    open: async (path) => {
+      const disk = disks.find((one) => one.path === path && !one.isGone);
+      if (disk === undefined)
+        throw new BlockDeviceError('DiskNotFound', path, `${path} can't be found.`);
+      return disk;
+    },
+  };
+}
+
+/** Of a machine with these disks. Those of several agents, one after the other, share what the kernel keeps. */
 export class FakeTracer implements Tracer {
-  lost = 0;
   problem: string | undefined;
-  readonly #disks: readonly FakeDisk[];
+  readonly #tracing: FakeTracing;
+  #state: 'fresh' | 'started' | 'stopped' = 'fresh';
 
   constructor(disks: readonly FakeDisk[]) {
-    this.#disks = disks;
+    this.#tracing = disks[0]?.tracing ?? new FakeTracing();
+    for (const disk of disks) disk.tracing = this.#tracing;
   }
 
-  async start() {
-    return { adopted: false };
+  /** Events that the kernel dropped. */
+  get lost(): number {
+    return this.#tracing.lost;
+  }
+
+  set lost(events: number) {
+    this.#tracing.lost = events;
+  }
+
+  /** Events that the kernel keeps until they are taken; it drops what comes then. */
+  set eventsMax(events: number) {
+    this.#tracing.eventsMax = events;
+  }
+
+  /** Somebody turns tracing off. */
+  turnOff(): void {
+    this.#tracing.isOn = false;
+  }
+
+  async start(devices: readonly BlockDeviceIdentity[]): Promise<{ adopted: boolean }> {
+    await this.stop();
+    this.#state = 'started';
+    const wanted = new Set(devices.map(({ devT }) => devT));
+    const adopted = this.#tracing.tracks(wanted);
+    if (!adopted) this.#tracing.begin(wanted);
+    return { adopted };
   }
 
   async drain(onEvent: (event: WriteEvent) => void): Promise<{ lost: number }> {
-    for (const disk of this.#disks) for (const event of disk.traced.splice(0)) onEvent(event);
+    if (this.#state === 'stopped') throw new TracingError('Tracing was not started.');
+    for (const event of this.#tracing.events.splice(0)) onEvent(event);
     return { lost: this.lost };
   }
 
   async intact() {
-    return this.problem === undefined
-      ? { intact: true as const }
-      : { intact: false as const, problem: this.problem };
+    const problem = this.problem ?? (this.#tracing.isOn ? undefined : 'tracing is off');
+    return problem === undefined ? { intact: true as const } : { intact: false as const, problem };
   }
 
-  async stop(): Promise<void> {}
+  async stop(options?: { keep: boolean }): Promise<void> {
+    if (this.#state === 'started' && options?.keep !== true) this.#tracing.begin(new Set());
+    this.#state = 'stopped';
+  }
 }
 
+/** Of a machine with one filesystem, on the disk /dev/fake. */
 export class FakeFreezer implements FilesystemFreezer {
   readonly calls: string[] = [];
   swap: FreezePlan['swap'] = [];
   raidRecords: NonNullable<FreezePlan['raidRecords']> = [];
   failFreeze = false;
+  /** Somebody thaws these as soon as they are frozen. */
   thawedByOthers: string[] = [];
-  frozen = false;
   /** Called when everything is frozen. */
   onFrozen: () => void = () => undefined;
   syncMs = 0;
+  /** Writes that the page cache holds. */
+  readonly cached: (() => void)[] = [];
+  heldMounts: string[] = [];
   readonly #clock: Clock;
-  readonly #mountPoint = '/data';
+  readonly #filesystem: { isFrozen: boolean };
+  #froze = false;
+  #frozenAtMs = 0;
+  #watchdog = new AbortController();
 
-  constructor(clock: Clock) {
+  /** `former`: what an agent before had, of the same machine. */
+  constructor(clock: Clock, former?: FakeFreezer) {
     this.#clock = clock;
+    this.#filesystem = former === undefined ? { isFrozen: false } : former.#filesystem;
   }
 
-  async plan(): Promise<FreezePlan> {
+  get frozen(): boolean {
+    return this.#filesystem.isFrozen;
+  }
+
+  /** As if it had frozen it, for tests that begin there. */
+  set frozen(frozen: boolean) {
+    this.#filesystem.isFrozen = frozen;
+    this.#froze = frozen;
+  }
+
+  thawByOther(): void {
+    this.#filesystem.isFrozen = false;
+  }
+
+  async plan(devicePaths: readonly string[]): Promise<FreezePlan> {
+    const source = '/dev/fake';
+    const isWanted = ({ devicePath }: { devicePath: string }) => devicePaths.includes(devicePath);
     return {
-      mounts: [
-        { mountPoint: this.#mountPoint, filesystem: 'ext4', source: '/dev/fake', freezable: true },
-      ],
-      swap: this.swap,
-      raidRecords: this.raidRecords,
+      mounts: devicePaths.includes(source)
+        ? [{ mountPoint: MOUNT_POINT, filesystem: 'ext4', source, freezable: true }]
+        : [],
+      swap: this.swap.filter(isWanted),
+      raidRecords: this.raidRecords.filter(isWanted),
     };
   }
 
   async sync(): Promise<void> {
     this.calls.push('sync');
+    this.#writeBack();
     if (this.syncMs > 0) await this.#clock.sleep(this.syncMs);
   }
 
@@ -156,32 +278,63 @@ export class FakeFreezer implements FilesystemFreezer {
     this.calls.push('prepare');
   }
 
-  async freeze(): Promise<void> {
+  async freeze(_plan: FreezePlan, options: { deadlineMs: number }): Promise<void> {
     this.calls.push('freeze');
-    if (this.failFreeze) throw new FreezeError('The filesystem at /data is busy.');
+    if (this.failFreeze || this.frozen)
+      throw new FreezeError(`The filesystem at ${MOUNT_POINT} is busy.`);
+    this.#writeBack();
     this.frozen = true;
+    this.#frozenAtMs = this.#clock.monotonic();
+    this.#watch(options.deadlineMs);
     this.onFrozen();
+    if (this.thawedByOthers.includes(MOUNT_POINT)) this.thawByOther();
   }
 
   async thaw(): Promise<{ frozenForMs: number; void: string[] }> {
-    const was = this.frozen;
+    if (!this.#froze && this.heldMounts.length === 0) return { frozenForMs: 0, void: [] };
+    const undone = this.#undone();
+    this.#watchdog.abort();
+    this.heldMounts = [];
     this.frozen = false;
-    if (was) this.calls.push('thaw');
-    return { frozenForMs: was ? 7 : 0, void: was ? this.thawedByOthers : [] };
+    this.calls.push('thaw');
+    return { frozenForMs: this.#clock.monotonic() - this.#frozenAtMs, void: undone };
   }
 
   async check(): Promise<{ void: string[] }> {
-    return { void: this.thawedByOthers };
+    return { void: this.#froze ? this.#undone() : [] };
   }
 
   async hold(): Promise<{ void: string[] }> {
     this.calls.push('hold');
-    return { void: this.thawedByOthers };
+    if (!this.#froze) return { void: [] };
+    const undone = this.#undone();
+    this.#watchdog.abort();
+    this.#froze = false;
+    if (undone.length === 0) this.heldMounts = [MOUNT_POINT];
+    return { void: undone };
   }
 
   held(): string[] {
-    return [];
+    return [...this.heldMounts];
   }
 
-  adoptHeld(): void {}
+  adoptHeld(mountPoints: readonly string[]): void {
+    this.heldMounts = [...mountPoints];
+  }
+
+  #undone(): string[] {
+    return this.frozen ? [] : [MOUNT_POINT];
+  }
+
+  #watch(deadlineMs: number): void {
+    this.#watchdog = new AbortController();
+    this.#clock.sleep(deadlineMs, this.#watchdog.signal).then(
+      () => this.thawByOther(),
+      () => undefined,
+    );
+  }
+
+  #writeBack(): void {
+    for (const write of this.cached.splice(0)) write();
+  }
 }

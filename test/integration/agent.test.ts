@@ -306,7 +306,7 @@ describe('while an agent has a disk frozen', () => {
     const mount = machine.mount(device);
     const child = spawn(
       process.execPath,
-      [path.resolve(import.meta.dirname, 'capture/frozenProcess.ts'), device, String(deadlineMs)],
+      [path.resolve(import.meta.dirname, 'capture/frozenProcess.ts'), String(deadlineMs), device],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
     await once(child.stdout, 'data');

@@ -148,9 +148,9 @@ export class Faults {
         operator.pause(machineId, true);
         this.#later(10_000, () => operator.pause(machineId, false));
       },
-      'trace overrun': () => machine.workload.burst(machine.kernel.bufferEvents * 3),
+      'trace overrun': () => machine.workload.burst(machine.kernel.trace.bufferEvents * 3),
       'trace event lost': () => this.#loseEvent(machine),
-      'tracing turned off': () => machine.kernel.turnTracingOff(),
+      'tracing turned off': () => machine.kernel.trace.turnOff(),
       'raw writes': () => this.#writeRaw(machine),
       'disk read errors': () => {
         for (const disk of machine.disks) disk.readErrorRate = 0.3;
@@ -320,7 +320,7 @@ export class Faults {
   #loseEvent(machine: Machine): void {
     machine.workload.burst(3);
     this.#site.time.after(20, 'an event is lost', () => {
-      if (machine.kernel.dropEvent()) this.#site.counted('trace event lost indeed');
+      if (machine.kernel.trace.dropEvent()) this.#site.counted('trace event lost indeed');
     });
   }
 

@@ -176,9 +176,9 @@ export class HeldWatch {
     if (story === undefined || held.ended?.by !== 'agent') return;
     const { affirmedMs = NEVER, excuse } = story;
     const isKnown = held.ended.atMs - affirmedMs > HELD_SURELY_MS;
-    const { hidWrites, tracing } = machine.kernel;
+    const { hidWrites, isOn } = machine.kernel.trace;
     if (!isKnown || excuse !== undefined || held.writtenMs !== undefined) return;
-    if (hidWrites || !tracing) return;
+    if (hidWrites || !isOn) return;
     this.#deps.breach('7', `${machine.name} was held, and its agent thawed it for no reason`);
   }
 

@@ -1,27 +1,20 @@
 /**
- * The kernel of a source machine as the agent meets it: tracing of block writes, filesystems that freeze, watchdogs.
+ * The kernel of a source machine as the agent meets it: block writes, filesystems that freeze, watchdogs; what it traces is in trace.ts.
  *
- * Fault model. Trace buffers are per CPU and of fixed size: events past it are dropped and counted as lost. An event may be dropped
- * without being counted, tracing may be turned off behind the agent's back. Buffers are handed out CPU by CPU, not in order of time; they
- * outlive the agent, not a reboot. A freeze waits for writes under way and holds back new ones. The watchdog of a frozen filesystem is a
- * process of its own: it thaws at the deadline, or when the agent dies, whatever state the agent is in. Once it is called off (held), only a
- * process that knows of it thaws it, somebody else, or a reboot.
+ * Fault model. A freeze waits for writes under way and holds back new ones. The watchdog of a frozen filesystem is a process of its own: it
+ * thaws at the deadline, or when the agent dies, whatever state the agent is in. Once it is called off (held), only a process that knows of
+ * it thaws it, somebody else, or a reboot. Passes test/conformance/filesystemFreezer.ts.
  */
 import { FreezeError } from '../../platform/deviceErrors.ts';
-import type { FilesystemFreezer, FreezePlan, Tracer, WriteEvent } from '../../platform/ports.ts';
+import type { FilesystemFreezer, FreezePlan, WriteEvent } from '../../platform/ports.ts';
 import type { Chance } from './chance.ts';
 import { forever, type Life } from './life.ts';
 import type { Image, SourceDisk } from './sourceDisk.ts';
 import type { SimTime, Timer } from './time.ts';
+import { Trace } from './trace.ts';
 
-const CPUS = 2;
-
-interface Instance {
-  devices: string;
-  buffers: WriteEvent[][];
-  lost: number;
-  on: boolean;
-}
+/** Of the only filesystem, on the first disk. */
+const MOUNT_POINT = '/data';
 
 /** One freeze, and what the disks held while it lasted: more than one image when something wrote past it. */
 export interface Frozen {
@@ -46,8 +39,7 @@ export class Kernel {
   readonly disks: readonly SourceDisk[];
   readonly #chance: Chance;
   bootId: string;
-  bufferEvents: number;
-  #instance: Instance | undefined;
+  readonly trace: Trace;
   #freezes = 0;
   #state: 'thawed' | 'freezing' | 'frozen' = 'thawed';
   #watchdog: Timer | undefined;
@@ -64,16 +56,12 @@ export class Kernel {
   /** Longest that a write was held back by barriers, ms; not counted while the machine is held. */
   readonly longestStallMs = { ordinary: 0, final: 0 };
   freezeFailRate = 0;
-  /** Told how many events each drain handed out. */
-  onDrain: ((events: number) => void) | undefined;
   /** Called once, as the next freeze comes about, the next one for a last barrier, and as the machine is held. */
   atNextFreeze: (() => void) | undefined;
   atFinalFreeze: (() => void) | undefined;
   atHold: (() => void) | undefined;
   /** Told of each hold as it begins, and as it ends. */
   onHeld: ((held: Held) => void) | undefined;
-  /** Writes came, or may have come, that no event tells of. */
-  hidWrites = false;
 
   constructor(options: {
     time: SimTime;
@@ -86,7 +74,8 @@ export class Kernel {
     this.#chance = options.chance;
     this.disks = options.disks;
     this.bootId = options.bootId;
-    this.bufferEvents = options.bufferEvents;
+    const { chance, bufferEvents } = options;
+    this.trace = new Trace({ chance, bufferEvents });
   }
 
   // ------------------------------------------------------------------------------------------------------- writes
@@ -103,6 +92,10 @@ export class Kernel {
     this.#waiting.push(() => this.#submit(disk, write));
   }
 
+  get isFrozen(): boolean {
+    return this.#state === 'frozen';
+  }
+
   /** Held now; undefined when it is not. */
   get held(): Held | undefined {
     const held = this.holds.at(-1);
@@ -117,29 +110,10 @@ export class Kernel {
     longest[kind] = Math.max(longest[kind], this.time.nowMs - this.#frozenAtMs);
   }
 
-  /** An event that the kernel forgets without a word. Returns whether there was one. */
-  dropEvent(): boolean {
-    const buffer = this.#instance?.buffers.find((events) => events.length > 0);
-    const isHidden = buffer?.shift() !== undefined;
-    this.hidWrites ||= isHidden;
-    return isHidden;
-  }
-
-  turnTracingOff(): boolean {
-    if (this.#instance === undefined) return false;
-    this.#instance.on = false;
-    this.hidWrites = true;
-    return true;
-  }
-
-  get tracing(): boolean {
-    return this.#instance?.on === true;
-  }
-
   /** Power goes and comes: nothing in memory stays. */
   reboot(bootId: string): void {
     this.bootId = bootId;
-    this.#instance = undefined;
+    this.trace.end();
     this.#watchdog?.cancel();
     this.#endHold('power');
     this.#state = 'thawed';
@@ -147,6 +121,7 @@ export class Kernel {
     this.#drained = [];
     for (const disk of this.disks) {
       disk.written = 0;
+      disk.discarded = 0;
       disk.inFlight = 0;
       disk.identity = { ...disk.identity, diskSequence: disk.identity.diskSequence + 1n };
     }
@@ -176,25 +151,16 @@ export class Kernel {
     this.time.after(tookMs, 'write completes', () => {
       if (boot !== this.bootId) return;
       if (!early) apply();
-      this.#trace(disk, disk.event(offset, bytes.length, kind));
+      this.trace.note(disk.event(offset, bytes.length, kind));
       const count = () => {
         if (boot !== this.bootId) return;
-        disk.written += bytes.length / 512;
+        disk.count(bytes.length, kind);
         disk.inFlight -= 1;
         this.#oneDone();
       };
       if (chance.chance(0.2)) this.time.after(chance.about(0.3), 'write counted', count);
       else count();
     });
-  }
-
-  #trace(disk: SourceDisk, event: WriteEvent): void {
-    const instance = this.#instance;
-    if (instance?.on !== true) return;
-    if (!instance.devices.split(',').includes(String(disk.identity.devT))) return;
-    const buffer = instance.buffers[this.#chance.below(CPUS)] as WriteEvent[];
-    if (buffer.length >= this.bufferEvents) instance.lost += 1;
-    else buffer.push(event);
   }
 
   #oneDone(): void {
@@ -204,49 +170,6 @@ export class Kernel {
 
   #images(): Image[] {
     return this.disks.map((disk) => disk.image());
-  }
-
-  // ------------------------------------------------------------------------------------------------------ tracing
-
-  tracerFor(life: Life): Tracer {
-    return {
-      start: async (devices) => {
-        if (life.dead) return await forever();
-        const wanted = devices.map((device) => `${device.devT}`).join(',');
-        const present = this.#instance;
-        if (present?.devices === wanted && present.on) return { adopted: true };
-        this.#instance = {
-          devices: wanted,
-          buffers: Array.from({ length: CPUS }, () => []),
-          lost: 0,
-          on: true,
-        };
-        return { adopted: false };
-      },
-      drain: async (onEvent) => {
-        if (life.dead) return await forever();
-        const instance = this.#instance;
-        if (instance === undefined) return { lost: 0 };
-        let events = 0;
-        for (const buffer of instance.buffers)
-          for (const event of buffer.splice(0)) {
-            events += 1;
-            onEvent(event);
-          }
-        this.onDrain?.(events);
-        return { lost: instance.lost };
-      },
-      intact: async () => {
-        if (life.dead) return await forever();
-        return this.#instance?.on === true
-          ? { intact: true }
-          : { intact: false, problem: 'tracing was turned off' };
-      },
-      stop: async (options) => {
-        if (life.dead) return await forever();
-        if (options?.keep !== true) this.#instance = undefined;
-      },
-    };
   }
 
   // ----------------------------------------------------------------------------------------------------- freezing
@@ -263,12 +186,13 @@ export class Kernel {
         );
     });
     return {
-      plan: async () => (life.dead ? await forever() : this.#plan()),
+      plan: async (paths) => (life.dead ? await forever() : this.#plan(paths)),
       sync: () => pause(4),
       prepare: () => pause(1),
       freeze: async (_plan, { deadlineMs }) => {
         if (life.dead) return await forever();
-        if (this.held !== undefined) throw new FreezeError('The filesystem is frozen already.');
+        if (this.held !== undefined)
+          throw new FreezeError(`The filesystem at ${MOUNT_POINT} is frozen already.`);
         this.#watchdogThawed = false;
         this.#state = 'freezing';
         this.#frozenAtMs = this.time.nowMs;
@@ -283,7 +207,7 @@ export class Kernel {
         if (this.#chance.chance(this.freezeFailRate)) {
           this.noteStalls();
           this.#thaw();
-          throw new FreezeError('The filesystem is busy.');
+          throw new FreezeError(`The filesystem at ${MOUNT_POINT} is busy.`);
         }
         if (this.#watchdogThawed) return;
         this.#freezes += 1;
@@ -302,7 +226,7 @@ export class Kernel {
         // Of a former agent that nobody told us of.
         if (this.held !== undefined) return { frozenForMs: 0, void: [] };
         const frozenForMs = this.#state === 'thawed' ? 0 : this.time.nowMs - this.#frozenAtMs;
-        const undone = this.#watchdogThawed ? ['/data'] : [];
+        const undone = this.#watchdogThawed ? [MOUNT_POINT] : [];
         this.#watchdogThawed = false;
         this.noteStalls();
         this.#thaw();
@@ -310,17 +234,17 @@ export class Kernel {
       },
       check: async () => {
         await pause(1);
-        return { void: this.#state === 'frozen' && !this.#watchdogThawed ? [] : ['/data'] };
+        return { void: this.#state === 'frozen' && !this.#watchdogThawed ? [] : [MOUNT_POINT] };
       },
       hold: async () => {
         await pause(1);
-        if (this.#state !== 'frozen') return { void: ['/data'] };
+        if (this.#state !== 'frozen') return { void: [MOUNT_POINT] };
         this.#hold();
         holds = true;
         await pause(1);
         return { void: [] };
       },
-      held: () => (holds ? ['/data'] : []),
+      held: () => (holds ? [MOUNT_POINT] : []),
       adoptHeld: (mountPoints) => {
         holds = mountPoints.length > 0;
       },
@@ -356,7 +280,7 @@ export class Kernel {
     this.#endHold('agent');
     await pause(1);
     done();
-    return { frozenForMs, void: held === undefined ? ['/data'] : [] };
+    return { frozenForMs, void: held === undefined ? [MOUNT_POINT] : [] };
   }
 
   #endHold(by: 'agent' | 'others' | 'power'): void {
@@ -368,9 +292,10 @@ export class Kernel {
     if (by !== 'power') this.#thaw();
   }
 
-  #plan(): FreezePlan {
-    const data = { mountPoint: '/data', filesystem: 'ext4', source: '/dev/sda', freezable: true };
-    return { mounts: [data], swap: [] };
+  #plan(devicePaths: readonly string[]): FreezePlan {
+    const source = this.disks[0]?.path ?? '';
+    const data = { mountPoint: MOUNT_POINT, filesystem: 'ext4', source, freezable: true };
+    return { mounts: devicePaths.includes(source) ? [data] : [], swap: [] };
   }
 
   /** No write is under way. */

@@ -15,7 +15,7 @@ import { SimDisk } from './disk.ts';
 import { Kernel } from './kernel.ts';
 import { Life } from './life.ts';
 import type { Site } from './site.ts';
-import { SourceDisk } from './sourceDisk.ts';
+import { blockDevicesFor, SourceDisk } from './sourceDisk.ts';
 import { HostClock } from './time.ts';
 import { Workload } from './workload.ts';
 
@@ -209,8 +209,8 @@ export class Machine {
     const machine = this.#sourceMachine(life);
     const replication = new Replication({
       machineId: this.machineId,
-      devices: { open: async (path) => this.#device(path).openFor(life) },
-      tracer: this.kernel.tracerFor(life),
+      devices: blockDevicesFor(this.disks, life),
+      tracer: this.kernel.trace.tracerFor(life),
       freezer: this.kernel.freezerFor(life),
       hooks: this.#hooks(life),
       machine,
@@ -254,16 +254,12 @@ export class Machine {
       error: (fields, message) => {
         const { error } = fields as { error?: unknown };
         const { oracle } = this.#site;
-        const isExplained = this.kernel.hidWrites || oracle.hasRotted;
+        const isExplained = this.kernel.trace.hidWrites || oracle.hasRotted;
         if (error instanceof WrittenUnseenError && !isExplained)
           oracle.breach('6', `${this.name} was told a lie: ${error.message}`);
         log.error(fields, message);
       },
     };
-  }
-
-  #device(path: string): SourceDisk {
-    return this.disks.find((disk) => disk.path === path) as SourceDisk;
   }
 
   #identity(): AgentIdentity {

@@ -80,7 +80,7 @@ export class RareMoments {
     oracle.atData = undefined;
     for (const machine of this.#deps.targets.machines) {
       machine.kernel.atNextFreeze = undefined;
-      machine.kernel.onDrain = undefined;
+      machine.kernel.trace.onDrain = undefined;
       machine.runDisk.onChange = undefined;
       for (const disk of machine.disks) disk.writeMs = 1.5;
     }
@@ -134,7 +134,7 @@ export class RareMoments {
     site.vault.cutOff(server.host);
     machine.workload.burst(chance.whole(5, 30));
     this.#later(chance.between(4_000, 12_000), () => {
-      machine.kernel.turnTracingOff();
+      machine.kernel.trace.turnOff();
       this.#later(chance.between(2_500, 9_000), () => {
         server.volumeLost();
         this.#later(chance.between(0, 5_000), () => site.vault.heal(server.host));
@@ -172,23 +172,23 @@ export class RareMoments {
     const write = () => {
       if (isOver || machine.off) return;
       machine.workload.writeSmall();
-      if (!kernel.tracing) tracedSinceMs = undefined;
+      if (!kernel.trace.isOn) tracedSinceMs = undefined;
       else tracedSinceMs ??= time.nowMs;
       // Dense while the agent waits for a moment of rest; then so that few events come between a save and the kill.
       const isAwaited = time.nowMs - (tracedSinceMs ?? 0) < BASELINE_PATIENCE_MS;
       const everyMs = (isAwaited ? STORM_EVERY_MS : BREEZE_EVERY_MS) / machine.disks.length;
       this.#later(everyMs * chance.between(0.5, 1.5), write);
     };
-    const { bufferEvents } = kernel;
-    kernel.bufferEvents = Math.max(bufferEvents, STORM_EVENTS);
-    kernel.turnTracingOff();
+    const { bufferEvents } = kernel.trace;
+    kernel.trace.bufferEvents = Math.max(bufferEvents, STORM_EVENTS);
+    kernel.trace.turnOff();
     // The resync must take long enough for what came in the storm to be drained before the save.
     for (const disk of machine.disks) disk.readMs = 60;
     write();
     runDisk.onChange = (operation, path) => {
-      isSaved ||= operation === 'rename' && path === 'state' && kernel.tracing;
+      isSaved ||= operation === 'rename' && path === 'state' && kernel.trace.isOn;
     };
-    kernel.onDrain = (events) => {
+    kernel.trace.onDrain = (events) => {
       if (isOver || !isSaved || events === 0) return;
       // So many would show.
       isSaved = events <= FEW;
@@ -198,9 +198,9 @@ export class RareMoments {
     };
     this.#later(STORM_MS, () => {
       isOver = true;
-      kernel.bufferEvents = bufferEvents;
+      kernel.trace.bufferEvents = bufferEvents;
       for (const disk of machine.disks) disk.readMs = 2;
-      kernel.onDrain = undefined;
+      kernel.trace.onDrain = undefined;
       runDisk.onChange = undefined;
     });
   }
@@ -225,7 +225,7 @@ export class RareMoments {
       for (const disk of machine.disks) disk.readMs = 2;
       if (this.#deps.over()) return;
       if (kills) machine.killAgent();
-      else machine.kernel.turnTracingOff();
+      else machine.kernel.trace.turnOff();
     });
   }
 
@@ -242,11 +242,11 @@ export class RareMoments {
     write();
     site.oracle.atData = (sender) => {
       const isBarrier = site.time.nowMs - (kernel.frozen?.startedMs ?? 0) < 500;
-      if (sender !== machineId || isBarrier || !kernel.tracing) return;
+      if (sender !== machineId || isBarrier || !kernel.trace.isOn) return;
       site.oracle.atData = undefined;
       isOver = true;
       workload.stop();
-      this.#later(chance.between(0, 30), () => kernel.turnTracingOff());
+      this.#later(chance.between(0, 30), () => kernel.trace.turnOff());
       site.time.after(5_000, 'programs go on', () => {
         if (!machine.off) workload.start();
       });

@@ -3,10 +3,15 @@
  *
  * Fault model. A write takes time: its content may be seen by readers before it completes, never after; it completes, is traced, and is
  * counted a moment later, in that order. Reads take time and see each part as it is at some moment of it. The device may be exchanged behind its
- * name, and a read may fail with EIO. Writes past the filesystem (raw) may come while it is frozen.
+ * name, and a read may fail with EIO. Writes past the filesystem (raw) may come while it is frozen. Passes test/conformance/blockDevice.ts.
  */
 import { BlockDeviceError } from '../../platform/deviceErrors.ts';
-import type { BlockDevice, BlockDeviceIdentity, WriteEvent } from '../../platform/ports.ts';
+import type {
+  BlockDevice,
+  BlockDeviceIdentity,
+  BlockDevices,
+  WriteEvent,
+} from '../../platform/ports.ts';
 import type { Chance } from './chance.ts';
 import { forever, type Life } from './life.ts';
 import { ReadBuffers } from './readBuffers.ts';
@@ -22,7 +27,9 @@ export class SourceDisk {
   readonly index: number;
   readonly name: string;
   identity: BlockDeviceIdentity;
+  /** Sectors that the kernel counts. */
   written = 0;
+  discarded = 0;
   inFlight = 0;
   readErrorRate = 0;
   /** What a slow read takes on average. */
@@ -106,6 +113,8 @@ export class SourceDisk {
       identity: async () => (life.dead ? await forever() : this.identity),
       read: async (into, offset) => {
         if (life.dead) return await forever();
+        if (offset % SECTOR !== 0 || into.length % SECTOR !== 0)
+          throw new BlockDeviceError('DiskReadFailed', this.path, 'invalid argument');
         // A device takes its time, and hands over one part of it as it is now, the rest as it is then.
         this.#buffers.wrote(into);
         const slow = chance.chance(0.3);
@@ -115,16 +124,23 @@ export class SourceDisk {
         if (this.readErrorRate > 0 && chance.chance(this.readErrorRate))
           throw new BlockDeviceError('DiskReadFailed', this.path, 'input/output error');
         const rest = this.get(into.subarray(now), offset + now);
-        return Math.min(into.length, rest === 0 ? this.sizeBytes - offset : now + rest);
+        const left = Math.max(0, this.sizeBytes - offset);
+        return Math.min(into.length, rest === 0 ? left : now + rest);
       },
       alignedBuffer: (size) => this.#buffers.take(size),
       writtenSectors: async () => {
         if (life.dead) return await forever();
-        return { written: this.written, discarded: 0 };
+        return { written: this.written, discarded: this.discarded };
       },
       writesInFlight: async () => (life.dead ? await forever() : this.inFlight),
       close: async () => undefined,
     };
+  }
+
+  /** A request completed a moment ago. */
+  count(length: number, kind: WriteEvent['kind']): void {
+    if (kind === 'discard') this.discarded += length / SECTOR;
+    else this.written += length / SECTOR;
   }
 
   event(offset: number, length: number, kind: WriteEvent['kind']): WriteEvent {
@@ -146,4 +162,17 @@ export class SourceDisk {
     this.#own.add(leaf);
     return made;
   }
+}
+
+/** As an agent's process opens them, by their paths. */
+export function blockDevicesFor(disks: readonly SourceDisk[], life: Life): BlockDevices {
+  return {
+    open: async (path) => {
+      if (life.dead) return await forever();
+      const disk = disks.find((one) => one.path === path);
+      if (disk === undefined)
+        throw new BlockDeviceError('DiskNotFound', path, `${path} can't be found`);
+      return disk.openFor(life);
+    },
+  };
 }
