@@ -186,7 +186,8 @@ export interface KubeClient {
 
   /**
    * Server-side apply as FIELD_MANAGER. `force` (default true) takes fields over that another manager set; `Conflict` otherwise.
-   * Creates the object when it does not exist, unless `metadata.uid` or `resourceVersion` pins one that is gone.
+   * Creates the object when it does not exist, unless `metadata.uid` pins one that is gone: `Conflict`, or `Invalid` when
+   * another has its name by now. A `resourceVersion` alone pins only while there is an object: `Conflict`.
    */
   apply<T extends KubeObject>(
     type: ResourceType,

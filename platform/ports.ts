@@ -214,8 +214,10 @@ export interface Channel {
    */
   write(parts: readonly Uint8Array[]): Promise<void>;
   /**
-   * The next bytes as they arrived (never empty); `undefined` after the peer's orderly end. One call at a time. Nothing more is
-   * taken from the network than is asked for here (and a bounded buffer). Rejects when the channel broke or was closed by us.
+   * The next bytes as they arrived (never empty); `undefined` after the peer's end, after which nothing can be written either. The
+   * end of a peer that died with all read looks like an orderly one: what must be whole has to say so itself. One call at a time.
+   * Nothing more is taken from the network than is asked for here (and a bounded buffer). Rejects when the channel broke or was
+   * closed by us.
    */
   read(): Promise<Uint8Array | undefined>;
   /** What was written before still goes out when the peer reads it within a few seconds. Safe to call again. */

@@ -116,6 +116,7 @@ describe('StatusWriter', () => {
       type,
       { namespace: 'n', name: 'm' },
       { merge: { status: { conditions: [] } } },
+      { subresource: 'status' },
     );
     expect(await write(cached(), [ready('True')])).toEqual({ outcome: 'written' });
     expect(cached().status?.conditions?.length).toBe(1);

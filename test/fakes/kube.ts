@@ -1,11 +1,10 @@
 /**
  * A Kubernetes API in memory, for unit tests: versions, generations, finalizers, watches that can be cut or made to forget, and
- * answers that fail when the script says so. What only the real server decides (schemas, CEL, field ownership) it leaves out;
- * those are tested on the real one.
+ * answers that fail when the script says so. What only the real server decides (schemas and their defaults, CEL, which namespaces
+ * exist, garbage collection) it leaves out; those are tested on the real one. Passes test/conformance/kubeClient.ts.
  */
 import {
   type AppliedObject,
-  apiVersionOf,
   type JsonPatch,
   type KubeClient,
   KubeError,
@@ -16,6 +15,22 @@ import {
   type ResourceType,
   type WatchEvent,
 } from '../../platform/kubernetes.ts';
+import { jsonPatched } from './jsonPatch.ts';
+import { KubeHistory, type StoredObject } from './kubeHistory.ts';
+import {
+  asSent,
+  createdFrom,
+  type Half,
+  invalid,
+  refused,
+  stamped,
+  updatedBy,
+  withoutSystemFields,
+} from './kubeObjects.ts';
+import { type KubeSelection, selected } from './kubeSelection.ts';
+import { mergePatched } from './mergePatch.ts';
+import { applied, contested } from './ownedFields.ts';
+import { unlessAborted } from './unlessAborted.ts';
 
 type Verb =
   | 'get'
@@ -27,7 +42,6 @@ type Verb =
   | 'applyStatus'
   | 'patch'
   | 'remove';
-type AnyObject = KubeObject & Record<string, unknown>;
 
 interface Failure {
   verb: Verb;
@@ -37,13 +51,6 @@ interface Failure {
   afterwards: boolean;
 }
 
-interface HistoryEntry {
-  version: number;
-  type: 'added' | 'modified' | 'deleted';
-  plural: string;
-  object: AnyObject;
-}
-
 export interface FakeCall {
   verb: Verb;
   plural: string;
@@ -51,16 +58,19 @@ export interface FakeCall {
   body?: unknown;
 }
 
+interface Pin {
+  uid?: string | undefined;
+  resourceVersion?: string | undefined;
+}
+
 export class FakeKube implements KubeClient {
   /** Every call, in order. */
   readonly calls: FakeCall[] = [];
-  readonly #objects = new Map<string, AnyObject>();
-  readonly #history: HistoryEntry[] = [];
+  readonly #history = new KubeHistory();
+  /** What was stated by the last apply of each half of each object. */
+  readonly #stated = new Map<string, Partial<Record<Half, object>>>();
   readonly #failures: Failure[] = [];
-  readonly #wakers = new Set<() => void>();
-  #version = 100;
   #uids = 0;
-  #oldest = 0;
   #cuts = 0;
   #held: Promise<void> | undefined;
 
@@ -68,16 +78,17 @@ export class FakeKube implements KubeClient {
 
   /** Puts an object in place, as somebody else would; keeps a status that is given. Returns it as stored. */
   seed<T extends KubeObject>(type: ResourceType, object: T): T {
-    const before = this.#objects.get(idOf(type, object.metadata));
+    const before = this.#history.get(idOf(type, object.metadata));
+    const sent = asSent(object);
     return this.#store<T>(type, {
-      ...structuredClone(object),
-      metadata: { ...before?.metadata, ...structuredClone(object.metadata) },
-    } as unknown as AnyObject);
+      ...sent,
+      metadata: { ...before?.metadata, ...sent.metadata },
+    });
   }
 
   /** As stored, without counting as a call. */
   peek<T extends KubeObject>(type: ResourceType, name: ObjectName): T | undefined {
-    return structuredClone(this.#objects.get(idOf(type, name))) as T | undefined;
+    return structuredClone(this.#history.get(idOf(type, name))) as T | undefined;
   }
 
   /** The next call of that verb (of that type, if given) fails so. `afterwards`: it happens, and the answer is lost. */
@@ -99,12 +110,12 @@ export class FakeKube implements KubeClient {
   /** Breaks every watch that is open. */
   cutWatches(): void {
     this.#cuts += 1;
-    this.#wake();
+    this.#history.wake();
   }
 
   /** Watches and pages from before now answer 410. */
   compact(): void {
-    this.#oldest = this.#version;
+    this.#history.compact();
   }
 
   /** Calls wait, unanswered, until the returned function is called. */
@@ -127,100 +138,119 @@ export class FakeKube implements KubeClient {
   // --------------------------------------------------------------------------------------------------------------- the port
 
   async get<T extends KubeObject>(type: ResourceType, name: ObjectName): Promise<T | undefined> {
-    return await this.#call({ verb: 'get', plural: type.plural, name: name.name }, () =>
-      this.peek<T>(type, name),
+    const id = pathOf(type, name);
+    return await this.#call(
+      { verb: 'get', plural: type.plural, name: name.name },
+      () => structuredClone(this.#history.get(id)) as T | undefined,
     );
   }
 
   async list<T extends KubeObject>(
     type: ResourceType,
-    options: { namespace?: string; labelSelector?: string; limit: number; continue?: string },
+    options: KubeSelection & { limit: number; continue?: string; signal?: AbortSignal },
   ): Promise<ListPage<T>> {
-    return await this.#call({ verb: 'list', plural: type.plural, name: '' }, () => {
-      const [startedAt, offset] = (options.continue ?? `${this.#version}:0`).split(':').map(Number);
-      if (options.continue !== undefined && (startedAt ?? 0) < this.#oldest)
-        throw new KubeError('Gone', 'the continue token is too old', { status: 410 });
-      const all = this.#select(type, options).map(
-        (object) => structuredClone(object) as unknown as T,
-      );
-      const end = options.limit > 0 ? (offset ?? 0) + options.limit : all.length;
+    const call: FakeCall = { verb: 'list', plural: type.plural, name: '' };
+    const answering = this.#call(call, () => {
+      const token = options.continue ?? `${this.#history.version}:0`;
+      const [startedAt = 0, offset = 0] = token.split(':').map(Number);
+      if (options.continue !== undefined && this.#history.hasForgotten(startedAt))
+        throw refused('Gone', 'the continue token is too old', 410);
+      const all = this.#history.at(startedAt, type).filter(selected(options));
+      const end = options.limit > 0 ? offset + options.limit : all.length;
       return {
-        items: all.slice(offset, end),
+        items: structuredClone(all.slice(offset, end)) as unknown as T[],
         resourceVersion: String(startedAt),
         ...(end < all.length ? { continue: `${startedAt}:${end}` } : {}),
       };
     });
+    return await unlessAborted(answering, options.signal);
   }
 
   async *watch<T extends KubeObject>(
     type: ResourceType,
-    options: {
-      namespace?: string;
-      labelSelector?: string;
+    options: KubeSelection & {
       resourceVersion: string;
+      timeoutSeconds: number;
       signal: AbortSignal;
     },
   ): AsyncGenerator<WatchEvent<T>, void, void> {
-    await this.#call({ verb: 'watch', plural: type.plural, name: '' }, () => undefined);
+    const selects = selected(options);
+    const opening = this.#call({ verb: 'watch', plural: type.plural, name: '' }, () => undefined);
+    await unlessAborted(opening, options.signal);
     const cuts = this.#cuts;
     let at = Number(options.resourceVersion);
-    if (at < this.#oldest) throw new KubeError('Gone', 'too old resource version', { status: 410 });
-    while (!options.signal.aborted) {
+    if (this.#history.hasForgotten(at)) throw refused('Gone', 'too old resource version', 410);
+    const timeUp = AbortSignal.timeout(options.timeoutSeconds * 1000);
+    const over = AbortSignal.any([timeUp, options.signal]);
+    while (!over.aborted) {
       if (cuts !== this.#cuts) throw new KubeError('Unreachable', 'the watch was cut');
-      const next = this.#history.find(
-        (entry) => entry.version > at && entry.plural === type.plural,
-      );
+      const next = this.#history.next(at, { type, selects });
       if (next === undefined) {
-        await this.#nextChange(options.signal);
+        await this.#history.changed(over);
         continue;
       }
       at = next.version;
-      if (matches(next.object, options))
-        yield { type: next.type, object: structuredClone(next.object) as unknown as T };
+      yield next.event as WatchEvent<KubeObject> as WatchEvent<T>;
     }
-    throw options.signal.reason;
+    if (options.signal.aborted) throw options.signal.reason;
   }
 
   async create<T extends KubeObject>(type: ResourceType, object: T): Promise<T> {
     const { name } = object.metadata;
     return await this.#call({ verb: 'create', plural: type.plural, name, body: object }, () => {
-      if (this.#objects.has(idOf(type, object.metadata)))
-        throw new KubeError('AlreadyExists', `${type.plural} "${name}" already exists`);
-      return this.#store<T>(type, structuredClone(object) as unknown as AnyObject);
+      const made = createdFrom(type, asSent(object));
+      if (this.#history.get(idOf(type, made.metadata)) !== undefined)
+        throw refused('AlreadyExists', `${type.plural} "${made.metadata.name}" exists`, 409);
+      return this.#store<T>(type, made);
     });
   }
 
   async replace<T extends KubeObject>(type: ResourceType, object: T): Promise<T> {
-    const { name, resourceVersion } = object.metadata;
+    const { name, resourceVersion, uid } = object.metadata;
+    pathOf(type, object.metadata);
     return await this.#call({ verb: 'replace', plural: type.plural, name, body: object }, () => {
-      this.#existing(type, object.metadata, { resourceVersion });
-      return this.#store<T>(type, structuredClone(object) as unknown as AnyObject);
+      const before = this.#existing(type, object.metadata, { resourceVersion, uid });
+      if (resourceVersion === undefined)
+        throw invalid('metadata.resourceVersion: must be specified for an update');
+      return this.#store<T>(type, updatedBy(before, asSent(object), 'main'));
     });
   }
 
-  async apply<T extends KubeObject>(type: ResourceType, object: AppliedObject): Promise<T> {
+  async apply<T extends KubeObject>(
+    type: ResourceType,
+    object: AppliedObject,
+    options: { force?: boolean } = {},
+  ): Promise<T> {
     const { name } = object.metadata;
+    const id = pathOf(type, object.metadata);
     return await this.#call({ verb: 'apply', plural: type.plural, name, body: object }, () => {
-      const before = this.#objects.get(idOf(type, object.metadata));
-      const status = before?.status;
-      return this.#store<T>(type, {
-        ...structuredClone(object),
-        metadata: { ...before?.metadata, ...structuredClone(object.metadata) },
-        ...(status === undefined ? {} : { status }),
-      } as unknown as AnyObject);
+      const { metadata, status: _, ...rest } = asSent(object);
+      const stated = { ...rest, metadata: withoutSystemFields(metadata) };
+      const current = this.#target(type, object);
+      const wanted = this.#applied(id, { half: 'main', force: options.force, stated, current });
+      return this.#store<T>(
+        type,
+        current === undefined ? createdFrom(type, wanted) : updatedBy(current, wanted, 'main'),
+      );
     });
   }
 
-  async applyStatus<T extends KubeObject>(type: ResourceType, object: AppliedObject): Promise<T> {
-    const { name } = object.metadata;
+  async applyStatus<T extends KubeObject>(
+    type: ResourceType,
+    object: AppliedObject,
+    options: { force?: boolean } = {},
+  ): Promise<T> {
+    const { name, resourceVersion } = object.metadata;
+    const id = pathOf(type, object.metadata);
     return await this.#call(
       { verb: 'applyStatus', plural: type.plural, name, body: object },
       () => {
-        const before = this.#existing(type, object.metadata, {});
-        return this.#store<T>(type, {
-          ...before,
-          status: structuredClone('status' in object ? object.status : undefined),
-        });
+        // As the server does, which ignores a uid here.
+        const current = this.#existing(type, object.metadata, { resourceVersion });
+        const { status } = asSent(object);
+        const stated = status === undefined ? {} : { status };
+        const wanted = this.#applied(id, { half: 'status', force: options.force, stated, current });
+        return this.#store<T>(type, updatedBy(current, wanted, 'status'));
       },
     );
   }
@@ -229,13 +259,18 @@ export class FakeKube implements KubeClient {
     type: ResourceType,
     name: ObjectName,
     patch: { merge: Record<string, unknown> } | { json: JsonPatch },
+    options: { subresource?: 'status' | 'scale' } = {},
   ): Promise<T> {
     const body = 'merge' in patch ? patch.merge : patch.json;
+    pathOf(type, name);
     return await this.#call({ verb: 'patch', plural: type.plural, name: name.name, body }, () => {
-      if (!('merge' in patch)) throw new Error('the fake knows merge patches only');
-      const metadata = (patch.merge.metadata ?? {}) as { resourceVersion?: string; uid?: string };
-      const before = this.#existing(type, name, metadata);
-      return this.#store<T>(type, merged(before, patch.merge) as AnyObject);
+      if (options.subresource === 'scale') throw new Error('the fake knows no scale');
+      const before = this.#existing(type, name, {});
+      const wanted = patched(before, patch);
+      const { resourceVersion, uid } = wanted.metadata;
+      this.#existing(type, name, { resourceVersion });
+      if (uid !== before.metadata.uid) throw invalid('metadata.uid: field is immutable');
+      return this.#store<T>(type, updatedBy(before, wanted, options.subresource ?? 'main'));
     });
   }
 
@@ -244,8 +279,9 @@ export class FakeKube implements KubeClient {
     name: ObjectName,
     options: { uid?: string; resourceVersion?: string } = {},
   ): Promise<'removed' | 'missing'> {
+    const id = pathOf(type, name);
     return await this.#call({ verb: 'remove', plural: type.plural, name: name.name }, () => {
-      if (!this.#objects.has(idOf(type, name))) return 'missing';
+      if (this.#history.get(id) === undefined) return 'missing';
       const before = this.#existing(type, name, options);
       this.#store(type, {
         ...before,
@@ -272,123 +308,83 @@ export class FakeKube implements KubeClient {
     return answer;
   }
 
-  #existing(
-    type: ResourceType,
-    name: ObjectName,
-    expected: { uid?: string | undefined; resourceVersion?: string | undefined },
-  ): AnyObject {
-    const object = this.#objects.get(idOf(type, name));
+  #existing(type: ResourceType, name: ObjectName, expected: Pin): StoredObject {
+    const object = this.#history.get(idOf(type, name));
     if (object === undefined)
-      throw new KubeError('NotFound', `${type.plural} "${name.name}" not found`, { status: 404 });
+      throw refused('NotFound', `${type.plural} "${name.name}" not found`, 404);
     const { uid, resourceVersion } = object.metadata;
     if (
       (expected.uid !== undefined && expected.uid !== uid) ||
       (expected.resourceVersion !== undefined && expected.resourceVersion !== resourceVersion)
     )
-      throw new KubeError('Conflict', `${type.plural} "${name.name}" has changed`, { status: 409 });
+      throw refused('Conflict', `${type.plural} "${name.name}" has changed`, 409);
     return object;
   }
 
-  #store<T extends KubeObject>(type: ResourceType, object: AnyObject): T {
+  #store<T extends KubeObject>(type: ResourceType, object: StoredObject): T {
     const id = idOf(type, object.metadata);
-    const before = this.#objects.get(id);
-    const stored = this.#stamped(type, object, before);
-    const gone =
-      stored.metadata.deletionTimestamp !== undefined &&
-      (stored.metadata.finalizers ?? []).length === 0;
-    if (before !== undefined && !gone && sameContent(before, stored))
-      return structuredClone(before) as unknown as T;
-    this.#version += 1;
-    stored.metadata.resourceVersion = String(this.#version);
-    if (gone) this.#objects.delete(id);
-    else this.#objects.set(id, stored);
-    this.#history.push({
-      version: this.#version,
-      type: gone ? 'deleted' : before === undefined ? 'added' : 'modified',
-      plural: type.plural,
-      object: structuredClone(stored),
-    });
-    this.#wake();
-    return structuredClone(stored) as unknown as T;
-  }
-
-  #stamped(type: ResourceType, object: AnyObject, before: AnyObject | undefined): AnyObject {
+    const before = this.#history.get(id);
     if (before === undefined) this.#uids += 1;
-    const specChanged = JSON.stringify(before?.spec) !== JSON.stringify(object.spec);
-    const generation = before?.metadata.generation ?? 0;
-    return {
-      ...object,
-      apiVersion: apiVersionOf(type),
-      kind: type.kind,
-      metadata: {
-        ...object.metadata,
-        uid: before?.metadata.uid ?? object.metadata.uid ?? `uid-${this.#uids}`,
-        creationTimestamp: before?.metadata.creationTimestamp ?? '2026-01-01T00:00:00Z',
-        generation: generation + (specChanged || before === undefined ? 1 : 0),
-      },
-    };
+    const stored = stamped(type, object, { before, uid: `uid-${this.#uids}` });
+    const { deletionTimestamp, finalizers = [] } = stored.metadata;
+    const gone = deletionTimestamp !== undefined && finalizers.length === 0;
+    if (gone) this.#stated.delete(id);
+    return structuredClone(this.#history.put(type, stored, { id, gone })) as unknown as T;
   }
 
-  #select(
-    type: ResourceType,
-    options: { namespace?: string; labelSelector?: string },
-  ): AnyObject[] {
-    return [...this.#objects]
-      .filter(([id, object]) => id.startsWith(`${type.plural}|`) && matches(object, options))
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([, object]) => object);
+  /** The object that an apply is about; `undefined` when it has to be made. */
+  #target(type: ResourceType, { metadata }: AppliedObject): StoredObject | undefined {
+    const { uid, resourceVersion } = metadata;
+    const current = this.#history.get(idOf(type, metadata));
+    if (current === undefined && uid !== undefined)
+      throw refused('Conflict', `${type.plural} "${metadata.name}" is gone`, 409);
+    if (current === undefined) return undefined;
+    if (uid !== undefined && uid !== current.metadata.uid)
+      throw invalid('metadata.uid: field is immutable');
+    return this.#existing(type, metadata, { resourceVersion });
   }
 
-  #nextChange(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = () => {
-        this.#wakers.delete(wake);
-        signal.removeEventListener('abort', wake);
-        resolve();
-      };
-      this.#wakers.add(wake);
-      signal.addEventListener('abort', wake, { once: true });
-    });
+  /** What an apply makes of the object, and remembers to have stated. */
+  #applied(
+    id: string,
+    apply: {
+      half: Half;
+      force: boolean | undefined;
+      stated: object;
+      current: StoredObject | undefined;
+    },
+  ): StoredObject {
+    const { half, stated, current } = apply;
+    const statements = this.#stated.get(id) ?? {};
+    const change = { current, before: statements[half], stated };
+    const others = apply.force === false ? contested(change) : [];
+    if (others.length > 0) throw refused('Conflict', `others set ${others.join(', ')}`, 409);
+    this.#stated.set(id, { ...statements, [half]: stated });
+    return applied(change) as StoredObject;
   }
+}
 
-  #wake(): void {
-    for (const wake of [...this.#wakers]) wake();
+function patched(
+  before: StoredObject,
+  patch: { merge: Record<string, unknown> } | { json: JsonPatch },
+): StoredObject {
+  if ('merge' in patch) return mergePatched(before, asSent(patch.merge)) as StoredObject;
+  try {
+    return jsonPatched(before, patch.json);
+  } catch (error) {
+    throw invalid(String(error));
   }
 }
 
 function idOf(type: ResourceType, name: ObjectName): string {
-  return `${type.plural}|${name.namespace ?? ''}|${name.name}`;
+  const namespace = type.namespaced ? (name.namespace ?? '') : '';
+  return `${type.group}/${type.plural}/${namespace}/${name.name}`;
 }
 
-function matches(
-  object: AnyObject,
-  options: { namespace?: string; labelSelector?: string },
-): boolean {
-  if (options.namespace !== undefined && object.metadata.namespace !== options.namespace)
-    return false;
-  return (options.labelSelector ?? '')
-    .split(',')
-    .filter((term) => term !== '')
-    .every((term) => {
-      const [key = '', value] = term.split('=');
-      return object.metadata.labels?.[key] === value;
-    });
-}
-
-function sameContent(a: AnyObject, b: AnyObject): boolean {
-  const content = (object: AnyObject) =>
-    JSON.stringify({ ...object, metadata: { ...object.metadata, resourceVersion: '' } });
-  return content(a) === content(b);
-}
-
-/** RFC 7386. */
-function merged(target: unknown, patch: unknown): unknown {
-  if (typeof patch !== 'object' || patch === null || Array.isArray(patch))
-    return structuredClone(patch);
-  const result: Record<string, unknown> =
-    typeof target === 'object' && target !== null && !Array.isArray(target) ? { ...target } : {};
-  for (const [key, value] of Object.entries(patch))
-    if (value === null) delete result[key];
-    else result[key] = merged(result[key], value);
-  return result;
+/** The id of what a call is about, which must be named whole. */
+function pathOf(type: ResourceType, name: ObjectName): string {
+  if (type.namespaced && name.namespace === undefined)
+    throw new TypeError(`${type.kind} ${name.name} needs a namespace`);
+  if (name.name === '.' || name.name === '..') throw invalid(`${name.name} is no name`);
+  return idOf(type, name);
 }

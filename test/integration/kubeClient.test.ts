@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { HttpKubeClient } from '../../platform/kube/client.ts';
 import { type KubeObject, kubeTypes, type WatchEvent } from '../../platform/kubernetes.ts';
+import { kubeClientConformance } from '../conformance/kubeClient.ts';
 import { type FarshoreCluster, startFarshoreCluster } from '../servers/farshoreCluster.ts';
 import type { KubernetesServer } from '../servers/kubernetes.ts';
 
@@ -56,19 +57,6 @@ describe('the client', () => {
     await expect(client.list(unknown, { limit: 0 })).rejects.toMatchObject({ code: 'NotServed' });
   });
 
-  it('patches by merge and by JSON patch, whose test can fail', async () => {
-    const { metadata } = await client.create(type, configMap('a', '1'));
-    await client.patch(type, metadata, { merge: { data: { value: null, other: 'x' } } });
-    expect((await client.get<ConfigMap>(type, metadata))?.data).toEqual({ other: 'x' });
-    const json = [
-      { op: 'test', path: '/data/other', value: 'y' },
-      { op: 'replace', path: '/data/other', value: 'z' },
-    ] as const;
-    await expect(client.patch(type, metadata, { json })).rejects.toMatchObject({ code: 'Invalid' });
-    const stale = { merge: { metadata: { resourceVersion: metadata.resourceVersion }, data: {} } };
-    await expect(client.patch(type, metadata, stale)).rejects.toMatchObject({ code: 'Conflict' });
-  });
-
   it('applies as one owner: what it does not state any more goes, what others set stays', async () => {
     await client.apply(type, configMap('a', '1'));
     server.kubectl(['label', '-n', namespace, 'configmap/a', 'team=shop']);
@@ -110,4 +98,16 @@ describe('the client', () => {
       BigInt(elsewhere),
     );
   });
+});
+
+describe('as every client', () => {
+  kubeClientConformance(() => ({
+    client,
+    namespace,
+    forget: async () => {
+      await server.compact();
+      // It would go on from its own memory.
+      await server.restartApiServer();
+    },
+  }));
 });

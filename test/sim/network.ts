@@ -4,7 +4,9 @@
  * Fault model. Bytes of one direction arrive in order, unchanged, split anywhere and late; none is lost while the connection lives. A
  * connection may break at any moment (both ends hear of it, each in its own time, and what was under way is gone), or a link may fall
  * silent: then nothing arrives and nobody hears of it, until it heals and everything arrives late, or for ever. A host that loses power
- * falls silent; a process that dies has its connections reset by its kernel. Who is at the other end is what the listener says.
+ * falls silent. A process that dies has its connections ended by its kernel: what it sent before arrives, then what looks like an orderly
+ * end; whatever it had not read, or comes later, is answered with a reset. Who is at the other end is what the listener says. Passes
+ * test/conformance/channel.ts.
  */
 import { ChannelError } from '../../platform/channelErrors.ts';
 import type { Channel, ChannelListener, ChannelPeer } from '../../platform/ports.ts';
@@ -216,10 +218,19 @@ class Pipe {
   ended = false;
   broken = false;
   moving = false;
+  /** Whoever reads has closed, or is dead: what arrives is thrown away, or answered with a reset. */
+  #unheard: { answer?: () => void } | undefined;
   #waiters: (() => void)[] = [];
 
   constructor(link: Link) {
     this.link = link;
+  }
+
+  /** Throws away what has arrived, and what will. A dead reader makes no room by that. */
+  ignore(unheard: { answer?: () => void }): void {
+    this.#unheard = unheard;
+    for (const bytes of this.arrived.splice(0)) this.#throwAway(bytes);
+    this.notify();
   }
 
   changed(): Promise<void> {
@@ -248,10 +259,16 @@ class Pipe {
       for (const what of this.underWay.splice(0)) {
         if (what === 'end') this.ended = true;
         else if (what === 'reset') this.broken = true;
-        else this.arrived.push(what);
+        else if (this.#unheard === undefined) this.arrived.push(what);
+        else this.#throwAway(what);
       }
       this.notify();
     });
+  }
+
+  #throwAway(bytes: Uint8Array): void {
+    if (this.#unheard?.answer === undefined) this.size -= bytes.length;
+    else this.#unheard.answer();
   }
 }
 
@@ -264,6 +281,7 @@ class End implements Channel {
   readonly #wrote: (bytes: Uint8Array) => void;
   #closed = false;
   #destroyed = false;
+  #heardEnd = false;
 
   constructor(
     link: Link,
@@ -286,7 +304,7 @@ class End implements Channel {
   write(parts: readonly Uint8Array[]): Promise<void> {
     if (this.#life.dead) return forever();
     if (this.#closed || this.#destroyed) return Promise.reject(closedByUs());
-    if (this.#incoming.broken) return Promise.reject(lost());
+    if (this.#incoming.broken || this.#heardEnd) return Promise.reject(lost());
     const bytes = joined(parts);
     if (bytes.length > 0) {
       this.#wrote(bytes);
@@ -306,7 +324,7 @@ class End implements Channel {
     if (this.#closed || this.#destroyed) return;
     this.#closed = true;
     this.#outgoing.send('end');
-    this.#incoming.notify();
+    this.#incoming.ignore({});
     const { time } = this.#link.network;
     time.after(CLOSE_GRACE_MS, 'close grace ends', () => {
       if (this.#outgoing.size > 0) this.destroy();
@@ -317,8 +335,8 @@ class End implements Channel {
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
-    this.#outgoing.send('reset');
-    this.#incoming.notify();
+    if (this.#incoming.arrived.length === 0) this.#outgoing.send('end');
+    this.#incoming.ignore({ answer: () => this.#outgoing.send('reset') });
     this.#outgoing.notify();
   }
 
@@ -346,7 +364,10 @@ class End implements Channel {
       const chunk = this.#incoming.arrived[0];
       if (chunk !== undefined) return this.#take(chunk);
       if (this.#incoming.broken) throw lost();
-      if (this.#incoming.ended) return undefined;
+      if (this.#incoming.ended) {
+        this.#heardEnd = true;
+        return undefined;
+      }
       await this.#incoming.changed();
     }
   }
