@@ -33,3 +33,8 @@ export async function eventually(
   }
   throw new Error(`never so: ${what}`);
 }
+
+/** In place of what a site has not, and was not said to be without. */
+export function mustBeStaged(): never {
+  throw new Error('the site of this suite must be able to stage this, or be declared without it');
+}

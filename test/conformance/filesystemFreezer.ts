@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { FilesystemFreezer, FreezePlan } from '../../platform/ports.ts';
-import { eventually, type Pass } from './drivenDisk.ts';
+import { eventually, mustBeStaged, type Pass } from './drivenDisk.ts';
 
 /** No test lasts so long. */
 const FAR_MS = 120_000;
@@ -28,14 +28,17 @@ export interface FreezerSite {
   thawByOther(mountPoint: string): Promise<void>;
   /** From now on the filesystem can't be frozen, until the returned function is called. */
   refuse(mountPoint: string): Promise<() => Promise<void>>;
-  /** A write that stays in the page cache; the function says whether the disk has it. Absent where there is no such cache. */
+  /** A write that stays in the page cache; the function says whether the disk has it. */
   cache?(mountPoint: string): Promise<() => Promise<boolean>>;
-  /** Another agent freezes all, which then is killed. Absent where an agent can't be. */
+  /** Another agent freezes all, which then is killed. */
   frozenAgent?(options: { deadlineMs: number }): Promise<{ kill(): void }>;
 }
 
-/** What every FilesystemFreezer must do. A fresh site for each test. */
-export function filesystemFreezerConformance(open: () => Promise<FreezerSite>): void {
+/** What every FilesystemFreezer must do. A fresh site for each test. `without`: what is not there to be staged. */
+export function filesystemFreezerConformance(
+  open: () => Promise<FreezerSite>,
+  { without = [] }: { without?: readonly ('cache' | 'agent')[] } = {},
+): void {
   const planned = async (): Promise<{
     site: FreezerSite;
     freezer: FilesystemFreezer;
@@ -81,17 +84,27 @@ export function filesystemFreezerConformance(open: () => Promise<FreezerSite>): 
     });
   });
 
-  test('a sync brings what the page cache holds to the disks, and freezes nothing', async ({
-    skip,
-  }) => {
-    const { site, freezer, plan } = await planned();
-    if (site.cache === undefined) return skip('no page cache here');
-    const isThere: (() => Promise<boolean>)[] = [];
-    for (const mountPoint of site.mountPoints) isThere.push(await site.cache(mountPoint));
-    await freezer.sync(plan);
-    for (const look of isThere) expect(await look()).toBe(true);
-    await expectThawed(site);
-  });
+  if (!without.includes('cache'))
+    describe('what the page cache holds', () => {
+      test('is on the disks after a sync, which freezes nothing', async () => {
+        const { site, freezer, plan } = await planned();
+        const isThere: (() => Promise<boolean>)[] = [];
+        for (const mountPoint of site.mountPoints)
+          isThere.push(await (site.cache ?? mustBeStaged)(mountPoint));
+        await freezer.sync(plan);
+        for (const look of isThere) expect(await look()).toBe(true);
+        await expectThawed(site);
+      });
+
+      test('is on the disks once they are frozen', async () => {
+        const { site, freezer, plan } = await planned();
+        const [mountPoint = ''] = site.mountPoints;
+        const isThere = await (site.cache ?? mustBeStaged)(mountPoint);
+        await freezer.freeze(plan, { deadlineMs: FAR_MS });
+        expect(await isThere()).toBe(true);
+        await freezer.thaw(plan);
+      });
+    });
 
   describe('a freeze', () => {
     test('holds all of them, and only once it is asked for; a thaw lets all go', async () => {
@@ -104,16 +117,6 @@ export function filesystemFreezerConformance(open: () => Promise<FreezerSite>): 
       await expectFrozen(site);
       expect((await freezer.thaw(plan)).void).toEqual([]);
       await expectThawed(site);
-    });
-
-    test('brings what the page cache holds to the disks', async ({ skip }) => {
-      const { site, freezer, plan } = await planned();
-      if (site.cache === undefined) return skip('no page cache here');
-      const [mountPoint = ''] = site.mountPoints;
-      const isThere = await site.cache(mountPoint);
-      await freezer.freeze(plan, { deadlineMs: FAR_MS });
-      expect(await isThere()).toBe(true);
-      await freezer.thaw(plan);
     });
 
     test('needs no preparation', async () => {
@@ -244,10 +247,11 @@ export function filesystemFreezerConformance(open: () => Promise<FreezerSite>): 
       await expectThawed(site);
     });
 
-    test('thaws all when its agent dies', async ({ skip }) => {
+    if (without.includes('agent')) return;
+
+    test('thaws all when its agent dies', async () => {
       const site = await open();
-      const agent = await site.frozenAgent?.({ deadlineMs: FAR_MS });
-      if (agent === undefined) return skip('no agent can be killed here');
+      const agent = await (site.frozenAgent ?? mustBeStaged)({ deadlineMs: FAR_MS });
       await expectFrozen(site);
       agent.kill();
       await thawedInTheEnd(site);

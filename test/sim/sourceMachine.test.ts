@@ -9,28 +9,31 @@ const MIB = 1 << 20;
 const BUFFER_EVENTS = 50;
 
 describe('SourceDisk', () => {
-  blockDeviceConformance(async () => {
-    const machine = new DrivenMachine({ diskSizes: [DISK_SIZE], bufferEvents: BUFFER_EVENTS });
-    const devices = blockDevicesFor(machine.kernel.disks, machine.life());
-    const driven = machine.disk(0);
-    const { disk } = driven;
-    return {
-      devices: { open: async (path) => machine.driven(await devices.open(path)) },
-      disk: driven,
-      missing: '/dev/missing',
-      pass: (ms) => machine.pass(ms),
-      shrink: async (sizeBytes) => {
-        disk.identity = { ...disk.identity, sizeBytes };
-      },
-      exchangeable: async () => ({
-        path: disk.path,
-        exchange: async () => {
-          const diskSequence = disk.identity.diskSequence + 1n;
-          disk.identity = { ...disk.identity, diskSequence };
+  blockDeviceConformance(
+    async () => {
+      const machine = new DrivenMachine({ diskSizes: [DISK_SIZE], bufferEvents: BUFFER_EVENTS });
+      const devices = blockDevicesFor(machine.kernel.disks, machine.life());
+      const driven = machine.disk(0);
+      const { disk } = driven;
+      return {
+        devices: { open: async (path) => machine.driven(await devices.open(path)) },
+        disk: driven,
+        missing: '/dev/missing',
+        pass: (ms) => machine.pass(ms),
+        shrink: async (sizeBytes) => {
+          disk.identity = { ...disk.identity, sizeBytes };
         },
-      }),
-    };
-  });
+        exchangeable: async () => ({
+          path: disk.path,
+          exchange: async () => {
+            const diskSequence = disk.identity.diskSequence + 1n;
+            disk.identity = { ...disk.identity, diskSequence };
+          },
+        }),
+      };
+    },
+    { without: 'vanish' },
+  );
 });
 
 describe('Trace', () => {
@@ -56,31 +59,34 @@ describe('Trace', () => {
 });
 
 describe('Kernel', () => {
-  filesystemFreezerConformance(async () => {
-    const machine = new DrivenMachine({ diskSizes: [MIB, MIB], bufferEvents: BUFFER_EVENTS });
-    const { kernel } = machine;
-    const [disk, bare] = kernel.disks.map(({ path }) => path);
-    return {
-      freezer: () => machine.driven(kernel.freezerFor(machine.life())),
-      disks: [disk ?? ''],
-      mountPoints: ['/data'],
-      bareDisk: bare ?? '',
-      pass: (ms) => machine.pass(ms),
-      now: () => machine.time.nowMs,
-      isFrozen: async () => kernel.isFrozen,
-      thawByOther: async () => kernel.thawByOther(),
-      refuse: async () => {
-        kernel.freezeFailRate = 1;
-        return async () => {
-          kernel.freezeFailRate = 0;
-        };
-      },
-      frozenAgent: async ({ deadlineMs }) => {
-        const life = machine.life();
-        const freezer = machine.driven(kernel.freezerFor(life));
-        await freezer.freeze(await freezer.plan([disk ?? '']), { deadlineMs });
-        return { kill: () => life.kill() };
-      },
-    };
-  });
+  filesystemFreezerConformance(
+    async () => {
+      const machine = new DrivenMachine({ diskSizes: [MIB, MIB], bufferEvents: BUFFER_EVENTS });
+      const { kernel } = machine;
+      const [disk, bare] = kernel.disks.map(({ path }) => path);
+      return {
+        freezer: () => machine.driven(kernel.freezerFor(machine.life())),
+        disks: [disk ?? ''],
+        mountPoints: ['/data'],
+        bareDisk: bare ?? '',
+        pass: (ms) => machine.pass(ms),
+        now: () => machine.time.nowMs,
+        isFrozen: async () => kernel.isFrozen,
+        thawByOther: async () => kernel.thawByOther(),
+        refuse: async () => {
+          kernel.freezeFailRate = 1;
+          return async () => {
+            kernel.freezeFailRate = 0;
+          };
+        },
+        frozenAgent: async ({ deadlineMs }) => {
+          const life = machine.life();
+          const freezer = machine.driven(kernel.freezerFor(life));
+          await freezer.freeze(await freezer.plan([disk ?? '']), { deadlineMs });
+          return { kill: () => life.kill() };
+        },
+      };
+    },
+    { without: ['cache'] },
+  );
 });
