@@ -21,19 +21,33 @@ describe('Dirt', () => {
     expect(dirtyLeaves(dirt)).toEqual([2]);
   });
 
-  test('marks the next barrier once the mark is uploaded, not before', () => {
+  test('forgets what each barrier carried when that one is uploaded, though others wait', () => {
     const dirt = dirtWith([1]);
     dirt.barrierSent(10n);
     dirt.markSent(2, 1);
     dirt.barrierSent(20n);
-    expect(dirt.mark).toBe(10n);
+    dirt.markSent(3, 1);
+    dirt.barrierUploaded(19n);
+    expect(dirt.sentBlocks).toBe(2);
     dirt.barrierUploaded(20n);
-    expect(dirt.mark).toBe(0n);
-    // Sent between the mark and barrier 20: known to be uploaded only through the next mark.
     expect(dirt.sentBlocks).toBe(1);
-    dirt.barrierSent(30n);
-    dirt.barrierUploaded(30n);
-    expect(dirt.sentBlocks).toBe(0);
+    dirt.sendAgain();
+    expect(dirtyLeaves(dirt)).toEqual([3]);
+  });
+
+  test('where uploads are far behind counts the newest barriers as one, and forgets none too soon', () => {
+    const dirt = dirtWith([]);
+    for (let barrier = 1; barrier <= 6; barrier += 1) {
+      dirt.markSent(barrier, 1);
+      dirt.barrierSent(BigInt(barrier) * 10n);
+    }
+    const left: number[] = [];
+    for (let barrier = 1; barrier <= 6; barrier += 1) {
+      dirt.barrierUploaded(BigInt(barrier) * 10n);
+      left.push(dirt.sentBlocks);
+    }
+    // The last three are one.
+    expect(left).toEqual([5, 4, 3, 3, 3, 0]);
   });
 
   test('makes everything that may be lost dirty again when a cache is gone', () => {
@@ -43,7 +57,7 @@ describe('Dirt', () => {
     dirt.sendAgain();
     expect(dirtyLeaves(dirt)).toEqual([1, 2]);
     expect(dirt.sentBlocks).toBe(0);
-    // The mark's LSN may be given to another record now.
+    // That barrier's LSN may be given to another record now.
     dirt.markSent(3, 1);
     dirt.barrierUploaded(10n);
     expect(dirt.sentBlocks).toBe(1);
@@ -54,9 +68,16 @@ describe('Dirt', () => {
     dirt.barrierSent(10n);
     dirt.markSent(2, 3);
     dirt.dirty.add(7, 0xff);
+    dirt.barrierSent(20n);
+    dirt.markSent(3, 1);
     const copy = new Dirt({ sizeBytes: 1 << 24 });
     copy.restore(dirt.serialise());
     expect(copy.serialise()).toEqual(dirt.serialise());
+    // Two barriers are saved as one: nothing of it is forgotten before the newer is uploaded.
+    copy.barrierUploaded(10n);
+    expect(copy.sentBlocks).toBe(dirt.sentBlocks);
+    copy.barrierUploaded(20n);
+    expect(copy.sentBlocks).toBe(1);
   });
 
   describe('of what passes between barriers send', () => {

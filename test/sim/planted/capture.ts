@@ -13,16 +13,30 @@ export const captureMutants: readonly Mutant[] = [
   {
     name: 'forget-dirt-at-the-upload-of-an-older-barrier',
     file: 'dataplane/capture/dirt.ts',
-    find: '    if (this.#mark === 0n || barrierLsn < this.#mark) return;',
-    replace: '    if (this.#mark === 0n) return;',
+    find: '    this.#barriers = this.#barriers.filter(({ lsn }) => lsn > uploadedLsn);',
+    replace: '    this.#barriers = [];',
     breaks: '1',
   },
   {
-    name: 'forget-what-was-sent-after-the-mark',
+    name: 'forget-what-was-sent-after-the-uploaded-barrier',
     file: 'dataplane/capture/dirt.ts',
-    find: '    if (this.#mark === 0n || barrierLsn < this.#mark) return;',
+    find: '    this.#barriers = this.#barriers.filter(({ lsn }) => lsn > uploadedLsn);',
     replace:
-      '    if (this.#mark === 0n || barrierLsn < this.#mark) return;\n    this.#sent.clear();',
+      '    this.#barriers = this.#barriers.filter(({ lsn }) => lsn > uploadedLsn);\n    this.#sent.clear();',
+    breaks: '1',
+  },
+  {
+    name: 'count-several-barriers-as-the-oldest-of-them',
+    file: 'dataplane/capture/dirt.ts',
+    find: '      last.lsn = lsn;\n',
+    replace: '',
+    breaks: '1',
+  },
+  {
+    name: 'save-barriers-as-the-oldest-of-them',
+    file: 'dataplane/capture/dirt.ts',
+    find: '      mark: this.#barriers.at(-1)?.lsn ?? 0n,',
+    replace: '      mark: this.#barriers.at(0)?.lsn ?? 0n,',
     breaks: '1',
   },
   {
@@ -123,14 +137,14 @@ export const captureMutants: readonly Mutant[] = [
     name: 'take-what-another-cache-took-for-uploaded',
     file: 'dataplane/agent/replication.ts',
     find: 'if (lastBarrierLsn <= uploadedLsn) dirt.barrierUploaded(lastBarrierLsn);',
-    replace: 'dirt.barrierUploaded(dirt.mark);',
+    replace: 'dirt.barrierUploaded(2n ** 62n);',
     breaks: '1',
   },
   {
     name: 'call-a-dirty-leaf-lost',
     file: 'dataplane/capture/dirt.ts',
-    find: '    return [this.dirty, this.#onItsWay, this.#sent, this.#sentBefore].every(',
-    replace: '    return [this.#onItsWay, this.#sent, this.#sentBefore].every(',
+    find: '    const sets = [this.dirty, this.#onItsWay, this.#sent];',
+    replace: '    const sets = [this.#onItsWay, this.#sent];',
     breaks: '6',
   },
   {
