@@ -19,6 +19,8 @@ const BREEZE_EVERY_MS = 60;
 const BASELINE_PATIENCE_MS = 3_000;
 const STORM_EVENTS = 400;
 const STORM_MS = 7_500;
+/** At the latest. */
+const MOVED_BACK_MS = 40_000;
 
 export const rareMoments = [
   'server overtaken in its claim',
@@ -31,6 +33,7 @@ export const rareMoments = [
   'somebody else thaws',
   'power lost after an acknowledgement',
   'replica write lands late',
+  'moved back behind another writer',
 ] as const;
 export type RareMoment = (typeof rareMoments)[number];
 
@@ -69,6 +72,7 @@ export class RareMoments {
       'somebody else thaws': () => this.#thaw(machine),
       'power lost after an acknowledgement': () => this.#losePower(server, machine),
       'replica write lands late': () => this.#delayWrite(machine),
+      'moved back behind another writer': () => this.#moveBack(server, machine),
     };
     strikes[kind]();
   }
@@ -139,6 +143,41 @@ export class RareMoments {
         server.volumeLost();
         this.#later(chance.between(0, 5_000), () => site.vault.heal(server.host));
       });
+    });
+  }
+
+  /** Its cache holds what never came to the vault, and another has written there since: it must not go on from it. */
+  #moveBack(server: Server, machine: Machine): void {
+    const { site, targets, chance } = this.#deps;
+    const { machineId, workload } = machine;
+    const other = targets.servers.find((one) => one !== server);
+    if (other === undefined) return;
+    const move = () => {
+      targets.operator
+        .move(machineId)
+        .catch((error: unknown) => site.time.note(`not done: ${String(error)}`));
+    };
+    const back = () => {
+      if (!server.down) return;
+      server.down = false;
+      server.start();
+    };
+    site.vault.cutOff(server.host);
+    workload.burst(chance.whole(5, 30));
+    this.#later(chance.between(4_000, 12_000), () => {
+      server.kill();
+      server.down = true;
+      site.vault.heal(server.host);
+      site.time.after(MOVED_BACK_MS, `${server.name} is back`, back);
+      move();
+      const sprung = () => {
+        move();
+        site.time.after(chance.between(100, 4_000), `${server.name} is back`, back);
+      };
+      // The first is the other's claim.
+      const what = new RegExp(`^putIfAbsent journal/${machineId}`);
+      const calls = chance.whole(2, 4);
+      site.vault.layAmbush({ host: other.host, what, when: 'done', calls, sprung });
     });
   }
 

@@ -3,7 +3,7 @@
  * that it knows, so that some runs are all about one thing.
  */
 import type { CacheLimits } from '../../dataplane/journal/cache.ts';
-import type { Chance } from './chance.ts';
+import { Chance } from './chance.ts';
 import { heldMoments } from './heldMoments.ts';
 import { isRare, rareMoments } from './rareMoments.ts';
 
@@ -82,6 +82,9 @@ const LEAF = 65536;
 /** A failover's runner is away for so long before faults end. */
 const LONG: FaultKind = 'held machine goes on unheard';
 const LONG_MS = 70_000;
+/** Has a stream of draws of its own: what was found at a seed stays there. */
+const APART: FaultKind = 'moved back behind another writer';
+const APART_SHARE = 0.06;
 /** Of runs that have planned failovers beside the faults that they know. */
 const PLANNED_SHARE = 0.2;
 /** All machines must have a point of after the faults by then. */
@@ -90,7 +93,9 @@ export const CONVERGED_WITHIN_MS = 1_500_000;
 export function scenarioOf(chance: Chance): Scenario {
   const quietAtMs = chance.between(20_000, 80_000);
   const share = chance.pick([0.08, 0.15, 0.4]);
-  const known = faultKinds.filter((kind) => chance.chance(share) && kind !== LONG);
+  const known = faultKinds.filter(
+    (kind) => kind !== APART && chance.chance(share) && kind !== LONG,
+  );
   const count = known.length === 0 ? 0 : chance.whole(3, 18);
   const faults = Array.from({ length: count }, () => ({
     atMs: chance.between(500, quietAtMs),
@@ -100,6 +105,9 @@ export function scenarioOf(chance: Chance): Scenario {
   if (chance.chance(PLANNED_SHARE))
     for (let count = chance.pick([1, 1, 2, 3]); count > 0; count -= 1)
       faults.push({ atMs: chance.between(0.15, 0.9) * quietAtMs, kind: chance.pick(heldMoments) });
+  const apart = new Chance(Math.floor(quietAtMs * 1_000));
+  if (apart.chance(APART_SHARE))
+    faults.push({ atMs: apart.between(0.3, 0.8) * quietAtMs, kind: APART });
   const isLong = faults.some(({ kind }) => kind === LONG);
   // What takes its time begins early enough.
   for (const fault of faults) if (isRare(fault.kind)) fault.atMs *= 0.6;
