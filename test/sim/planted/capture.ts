@@ -33,13 +33,6 @@ export const captureMutants: readonly Mutant[] = [
     breaks: '1',
   },
   {
-    name: 'save-barriers-as-the-oldest-of-them',
-    file: 'dataplane/capture/dirt.ts',
-    find: '      mark: this.#barriers.at(-1)?.lsn ?? 0n,',
-    replace: '      mark: this.#barriers.at(0)?.lsn ?? 0n,',
-    breaks: '1',
-  },
-  {
     name: 'forget-what-is-on-its-way-when-saving',
     file: 'dataplane/capture/dirt.ts',
     find: '    dirty.addAll(this.#onItsWay);\n    return {',
