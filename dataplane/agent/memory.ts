@@ -24,6 +24,7 @@ export class AgentMemory {
   capturedLsn = 0n;
   acknowledgedBarrierLsn = 0n;
   cacheId: string | undefined;
+  writerEpoch: number | undefined;
   resyncToken: string | undefined;
   #saving: Promise<boolean> = Promise.resolve(true);
   #savedEvents = 0;
@@ -46,6 +47,7 @@ export class AgentMemory {
     this.configuration = saved.configuration;
     this.acknowledgedBarrierLsn = saved.acknowledgedBarrierLsn;
     this.cacheId = saved.cacheId;
+    this.writerEpoch = saved.writerEpoch;
     this.resyncToken = saved.resyncToken;
     return saved;
   }
@@ -70,6 +72,7 @@ export class AgentMemory {
         machineId,
         bootId: this.facts.bootId,
         cacheId: this.cacheId,
+        writerEpoch: this.writerEpoch,
         acknowledgedBarrierLsn: this.acknowledgedBarrierLsn,
         resyncToken: this.resyncToken,
         configuration: this.configuration,

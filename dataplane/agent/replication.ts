@@ -252,17 +252,16 @@ export class Replication {
   // ------------------------------------------------------------------------------------------------------ session
 
   #welcome(welcome: Welcome): void {
-    const { journaledLsn, uploadedLsn, lastBarrierLsn, cacheId, resync } = welcome;
+    const { journaledLsn, cacheId, writerEpoch, resync } = welcome;
     this.#configure(welcome.configuration);
-    const isOtherCache = cacheId !== this.#memory.cacheId;
-    if (isOtherCache || journaledLsn < this.#memory.capturedLsn)
-      for (const { dirt } of this.#capture.disks) {
-        // Its process server may have been lost before it could tell us.
-        if (lastBarrierLsn <= uploadedLsn) dirt.barrierUploaded(lastBarrierLsn);
-        dirt.sendAgain();
-      }
-    if (isOtherCache) {
+    // Under another epoch the same cache may have begun again from the vault: its LSNs may be another's by now, however they compare.
+    const isOtherJournal =
+      cacheId !== this.#memory.cacheId || writerEpoch !== (this.#memory.writerEpoch ?? writerEpoch);
+    if (isOtherJournal || journaledLsn < this.#memory.capturedLsn)
+      for (const { dirt } of this.#capture.disks) dirt.sendAgain();
+    if (isOtherJournal || this.#memory.writerEpoch === undefined) {
       this.#memory.cacheId = cacheId;
+      this.#memory.writerEpoch = writerEpoch;
       void this.#memory.save();
     }
     this.#memory.capturedLsn = journaledLsn;

@@ -57,6 +57,8 @@ export const savedStateSchema = z.object({
   machineId: machineIdSchema,
   bootId: z.string(),
   cacheId: z.string().optional(),
+  /** Under which that cache was served. Absent from an older agent's state. */
+  writerEpoch: size.optional(),
   acknowledgedBarrierLsn: decimal,
   resyncToken: z.string().optional(),
   configuration: configurationSchema.optional(),

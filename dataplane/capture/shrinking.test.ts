@@ -1,4 +1,4 @@
-import { describe, expect } from 'vitest';
+import { describe, expect, vi } from 'vitest';
 import { test } from '../../test/fixtures/capturedMachine.ts';
 import { LEAF_SIZE } from '../journal/record.ts';
 
@@ -53,4 +53,24 @@ describe('what comes before a freeze', () => {
     await machine.barrier({ final: true });
     expect(machine.givingWay).toEqual([]);
   });
+});
+
+test('passes that leave three quarters each go on: they come to an end', async ({
+  veryLargeMachine: machine,
+}) => {
+  vi.spyOn(machine.readRate, 'estimateMs').mockImplementation((bytes) => bytes / 5_000);
+  machine.frozenBytesMax = 4 << 20;
+  const { freezer, device } = machine;
+  let leaves = 400;
+  let value = 1;
+  device.write(0, leaves * LEAF_SIZE, value);
+  const sync = freezer.sync.bind(freezer);
+  freezer.sync = async () => {
+    await sync();
+    value += 1;
+    leaves = Math.floor(leaves * 0.75);
+    device.write(0, leaves * LEAF_SIZE, value);
+  };
+  await machine.barrier();
+  machine.expectCopyToBe(machine.atFreeze);
 });

@@ -16,8 +16,9 @@ const PASSES_MAX = 12;
 const SHORT_READ = 0.25;
 const READ_MAX = 0.6;
 const IN_VAIN_MAX = 2;
-/** After so many, what can not be read even so is given up for now: all that is dirty would be sent again each time, to no end. */
-const IN_VAIN_LAST = 4;
+/** After so many that left nearly all, what can not be read even so is given up for now: everything would be sent again each time, to no end. */
+const HOPELESS_MAX = 4;
+const HOPELESS_SHARE = 0.9;
 /**
  * After so long, a barrier need not wait for little to be left: where the link is not much faster than the machine writes, every pass gains
  * little and all of them together make the point old. After three times as long it is as if they had been in vain.
@@ -69,6 +70,7 @@ export class Shrinking {
     const begunMs = clock.monotonic();
     let before = Number.POSITIVE_INFINITY;
     let inVain = 0;
+    let hopeless = 0;
     for (let passes = 0; ; passes += 1) {
       await freezer.sync(plan);
       await tracking.absorb();
@@ -77,13 +79,14 @@ export class Shrinking {
       log.debug({ passes, leftBytes: left, tookMs: Math.round(tookMs) }, 'Getting ready to freeze');
       if (left <= LITTLE_BYTES) break;
       if (left > before * 0.7) inVain += 1;
+      if (left > before * HOPELESS_SHARE) hopeless += 1;
       if (inVain > 0 || tookMs >= LONG_MS) {
         await readRate.probe(() => this.#probe());
         // More passes would cost the machine as much again, and bring as little.
         const isPatient = inVain < IN_VAIN_MAX && tookMs < 3 * LONG_MS;
         if (this.#canBeRead(isPatient ? SHORT_READ : READ_MAX)) break;
       }
-      if (passes === PASSES_MAX || inVain === IN_VAIN_LAST) {
+      if (passes === PASSES_MAX || hopeless === HOPELESS_MAX) {
         if (this.#canBeRead(READ_MAX)) break;
         throw this.#behindTheLink(passes);
       }

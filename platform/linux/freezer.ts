@@ -18,6 +18,7 @@ export class LinuxFreezer implements FilesystemFreezer {
   #watchdogs: Watchdog[] = [];
   #frozen: Watchdog[] = [];
   #held: string[] = [];
+  #doubtful: string[] = [];
   #frozenAt = 0;
 
   constructor(options: { clock: Clock }) {
@@ -98,6 +99,9 @@ export class LinuxFreezer implements FilesystemFreezer {
         undone.push(mountPoint);
       }
     }
+    for (const mountPoint of this.#doubtful.reverse())
+      await run('fsfreeze', ['-u', mountPoint]).catch(() => undefined);
+    this.#doubtful = [];
     this.#held = [];
     this.#frozen = [];
     this.#releaseAll();
@@ -121,6 +125,8 @@ export class LinuxFreezer implements FilesystemFreezer {
       if (answer.word === 'held') this.#held.push(watchdog.mountPoint);
       else undone.push(watchdog.mountPoint);
     }
+    // It may be that it could not be told: nobody watches over them any more, so the thaw that follows sees to them too.
+    this.#doubtful = [...undone];
     this.#frozen = [];
     this.#watchdogs = [];
     return { void: undone };

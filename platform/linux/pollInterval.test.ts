@@ -1,11 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import { nextPollMs, POLL_MAX_MS } from './pollInterval.ts';
 
+const LARGE = 8 << 20;
+
 /** Where it ends while the busiest CPU's buffer fills at this share a second. */
-function settled(sharePerSecond: number, from = POLL_MAX_MS): number {
+function settled(sharePerSecond: number, from = POLL_MAX_MS, bufferBytes = LARGE): number {
   let ms = from;
   for (let poll = 0; poll < 20; poll += 1)
-    ms = nextPollMs({ afterMs: ms, filled: Math.min(1, (sharePerSecond * ms) / 1000) });
+    ms = nextPollMs({
+      afterMs: ms,
+      filled: Math.min(1, (sharePerSecond * ms) / 1000),
+      bufferBytes,
+    });
   return ms;
 }
 
@@ -24,7 +30,12 @@ describe("the kernel's trace buffers", () => {
   });
 
   test('that were found full are looked at again at once', () => {
-    expect(nextPollMs({ afterMs: POLL_MAX_MS, filled: 1 })).toBe(10);
+    expect(nextPollMs({ afterMs: POLL_MAX_MS, filled: 1, bufferBytes: LARGE })).toBe(10);
+  });
+
+  test('that are small, as each is among many CPUs, are looked at more often while anything comes', () => {
+    expect(settled(0.01, POLL_MAX_MS, 1 << 20)).toBe(20);
+    expect(settled(0, POLL_MAX_MS, 1 << 20)).toBe(POLL_MAX_MS);
   });
 
   test('are looked at seldom again when the burst is over', () => {

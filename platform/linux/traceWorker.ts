@@ -134,7 +134,8 @@ function run(data: TraceWorkerData, port: NonNullable<typeof parentPort>): void 
   /** By the agent's own drains, since the last look. */
   let drained = 0;
   const poll = () => {
-    interval = nextPollMs({ afterMs: interval, filled: drained + emptyAll(false) });
+    const { bufferBytes } = data;
+    interval = nextPollMs({ afterMs: interval, filled: drained + emptyAll(false), bufferBytes });
     drained = 0;
     timer = setTimeout(poll, interval);
   };

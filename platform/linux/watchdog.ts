@@ -28,7 +28,7 @@ is_frozen() {
     problem='somebody else thawed it'
     return 1
   fi
-  case $problem in *busy*) ;; *) return 1 ;; esac
+  case $problem in *': Device or resource busy') ;; *) return 1 ;; esac
 }
 echo ready
 exec 3<&0

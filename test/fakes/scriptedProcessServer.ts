@@ -20,8 +20,7 @@ export interface ServerMemory {
   resyncRequired: boolean;
   resync?: Message<typeof FrameType.Welcome>['resync'];
   cacheId?: string;
-  /** What Welcome says instead. */
-  welcomes?: Partial<Message<typeof FrameType.Welcome>>;
+  writerEpoch?: number;
   /** Without it every leaf differs from what is known. */
   knowledge?: LeafKnowledge;
 }
@@ -67,7 +66,7 @@ export class ScriptedProcessServer {
     const { journaledLsn, uploadedBarrierLsn, resyncRequired } = this.memory;
     return {
       protocol: 1,
-      writerEpoch: 1,
+      writerEpoch: this.memory.writerEpoch ?? 1,
       cacheId: this.memory.cacheId ?? 'ca'.repeat(16),
       journaledLsn,
       uploadedLsn: uploadedBarrierLsn,
@@ -77,7 +76,6 @@ export class ScriptedProcessServer {
         (resyncRequired ? { required: true, reason: 'Initial' } : { required: false }),
       creditBytes: 4 << 20,
       configuration,
-      ...this.memory.welcomes,
     };
   }
 

@@ -115,22 +115,8 @@ export const captureMutants: readonly Mutant[] = [
   {
     name: 'do-not-send-again-to-another-cache',
     file: 'dataplane/agent/replication.ts',
-    find: '    if (isOtherCache || journaledLsn < this.#memory.capturedLsn)\n',
+    find: '    if (isOtherJournal || journaledLsn < this.#memory.capturedLsn)\n',
     replace: '    if (journaledLsn < 0n)\n',
-    breaks: '1',
-  },
-  {
-    name: 'take-a-barrier-of-the-cache-for-uploaded',
-    file: 'dataplane/agent/replication.ts',
-    find: 'if (lastBarrierLsn <= uploadedLsn) dirt.barrierUploaded(lastBarrierLsn);',
-    replace: 'dirt.barrierUploaded(lastBarrierLsn);',
-    breaks: '1',
-  },
-  {
-    name: 'take-what-another-cache-took-for-uploaded',
-    file: 'dataplane/agent/replication.ts',
-    find: 'if (lastBarrierLsn <= uploadedLsn) dirt.barrierUploaded(lastBarrierLsn);',
-    replace: 'dirt.barrierUploaded(2n ** 62n);',
     breaks: '1',
   },
   {
