@@ -84,7 +84,7 @@ const LONG: FaultKind = 'held machine goes on unheard';
 const LONG_MS = 70_000;
 /** Has a stream of draws of its own: what was found at a seed stays there. */
 const APART: FaultKind = 'moved back behind another writer';
-const APART_SHARE = 0.06;
+const APART_SHARE = 0.12;
 /** Of runs that have planned failovers beside the faults that they know. */
 const PLANNED_SHARE = 0.2;
 /** All machines must have a point of after the faults by then. */

@@ -35,8 +35,8 @@ export const captureMutants: readonly Mutant[] = [
   {
     name: 'forget-what-is-on-its-way-when-saving',
     file: 'dataplane/capture/dirt.ts',
-    find: '    dirty.addAll(this.#onItsWay);\n    return {',
-    replace: '    return {',
+    find: '    dirty.addAll(this.#onItsWay);\n    const sentBefore',
+    replace: '    const sentBefore',
     breaks: '1',
   },
   {
