@@ -92,7 +92,7 @@ export class RareMoments {
 
   /** It must claim, for it has nothing; another one does so meanwhile, under a higher epoch. */
   #overtake(server: Server, machine: Machine): void {
-    const { site, targets, chance } = this.#deps;
+    const { site, chance } = this.#deps;
     server.volumeLost();
     site.vault.layAmbush({
       host: server.host,
@@ -103,11 +103,16 @@ export class RareMoments {
         // For long enough that the other has claimed when it goes on.
         server.life.stop();
         site.time.after(chance.between(6_000, 25_000), 'goes on', () => server.life.goOn());
-        targets.operator
-          .move(machine.machineId)
-          .catch((error: unknown) => site.time.note(`not done: ${String(error)}`));
+        this.#move(machine);
       },
     });
+  }
+
+  #move({ machineId }: Machine): void {
+    const { site, targets } = this.#deps;
+    targets.operator
+      .move(machineId)
+      .catch((error: unknown) => site.time.note(`not done: ${String(error)}`));
   }
 
   /** Of several barriers that waited for the vault only the first are there; more of them came between two uploads. */
@@ -152,11 +157,6 @@ export class RareMoments {
     const { machineId, workload } = machine;
     const other = targets.servers.find((one) => one !== server);
     if (other === undefined) return;
-    const move = () => {
-      targets.operator
-        .move(machineId)
-        .catch((error: unknown) => site.time.note(`not done: ${String(error)}`));
-    };
     const back = () => {
       if (!server.down) return;
       server.down = false;
@@ -169,9 +169,9 @@ export class RareMoments {
       server.down = true;
       site.vault.heal(server.host);
       site.time.after(MOVED_BACK_MS, `${server.name} is back`, back);
-      move();
+      this.#move(machine);
       const sprung = () => {
-        move();
+        this.#move(machine);
         site.time.after(chance.between(100, 4_000), `${server.name} is back`, back);
       };
       // The first is the other's claim.
