@@ -79,6 +79,23 @@ test('however long a pass took, the next one does not wait longer than on a quie
   expect(work.isDue({ dirtyBytes: 64 * MIB })).toBe(true);
 });
 
+test('the disk is read in small pieces, until somebody waits for the pass', async () => {
+  write({ offset: 0, length: SIZE });
+  let hurried = 0;
+  const reads: number[] = [];
+  device.beforeRead = (bytes) => {
+    reads.push(bytes);
+    if (reads.length === 10) {
+      work.hurry();
+      hurried = reads.length;
+    }
+  };
+  await work.run(sink);
+  expect(new Set(reads.slice(0, hurried))).toEqual(new Set([2 * LEAF_SIZE]));
+  // One may be on its way as it was.
+  expect(new Set(reads.slice(hurried + 1, -1))).toEqual(new Set([MIB]));
+});
+
 test('what was sent and written again waits for the barrier, which sends it', async () => {
   write({ offset: 0, length: LEAF_SIZE });
   await pass();

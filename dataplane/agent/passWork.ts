@@ -59,7 +59,7 @@ export class PassWork {
     this.#running = true;
     let foundLittle = false;
     try {
-      const deps = { sink, clock, unsentOnly: true };
+      const deps = { sink, clock, unsentOnly: true, gently: () => this.#running };
       const { bytesSent } = await runPass(
         capture.disks,
         this.#isInVain ? { ...deps, sampleBytes: SAMPLE_BYTES } : deps,

@@ -169,7 +169,7 @@ export async function probeReading(
 ): Promise<{ bytes: number; zeroShare: number }> {
   const each = PROBE_BYTES / disks.length;
   const work = disks.flatMap((disk) =>
-    sampleOf([...dirtyRuns(disk)], each).map((run) => ({ disk, run })),
+    [...sampleOf(() => dirtyRuns(disk), each)].map((run) => ({ disk, run })),
   );
   let bytes = 0;
   for (const { run } of work) bytes += run.masks.length * LEAF_SIZE;

@@ -13,6 +13,8 @@ import type { ReadThrottle } from './throttle.ts';
 
 /** Leaves in one read: 1 MiB. */
 export const RUN_LEAVES = 16;
+/** In one read beside programs that come first: a disk may serve one request at a time, and they wait for ours as long as it takes. */
+export const GENTLE_LEAVES = 2;
 
 export interface Run {
   firstLeaf: number;
@@ -27,6 +29,8 @@ export interface PassDeps {
   unsentOnly?: boolean;
   /** Sends about so much of each disk, from all over what is dirty. */
   sampleBytes?: number;
+  /** Whether the machine's programs come first, asked as it goes on. */
+  gently?: () => boolean;
 }
 
 /** Sends what is dirty on these disks now. Resolves with the bytes sent. Rejects when the session ends or a disk can't be read. */
@@ -48,12 +52,14 @@ export async function runPass(
 async function passOverDisk(
   disk: CapturedDisk,
   sender: BatchSender,
-  { clock, unsentOnly = false, sampleBytes }: PassDeps,
+  { clock, unsentOnly = false, sampleBytes, gently = () => false }: PassDeps,
 ): Promise<void> {
   const throttle = disk.throttle(clock);
   const buffers = [bufferFor(disk), bufferFor(disk)];
-  const all = unsentOnly ? runsOf(disk.dirt.unsentLeaves()) : dirtyRuns(disk);
-  const runs = sampleBytes === undefined ? all : sampleOf([...all], sampleBytes).values();
+  const leavesMax = () => (gently() ? GENTLE_LEAVES : RUN_LEAVES);
+  const all = () =>
+    runsOf(unsentOnly ? disk.dirt.unsentLeaves() : disk.dirt.dirty.leaves(), leavesMax);
+  const runs = sampleBytes === undefined ? all() : sampleOf(all, sampleBytes);
   let turn = 0;
   const begin = (): Reading | undefined => {
     const next = runs.next();
@@ -120,17 +126,20 @@ class Reading {
 
 /** All that is dirty. */
 export function dirtyRuns(disk: CapturedDisk): Generator<Run> {
-  return runsOf(disk.dirt.dirty.leaves());
+  return runsOf(disk.dirt.dirty.leaves(), () => RUN_LEAVES);
 }
 
-/** Neighbouring leaves, up to 1 MiB together. */
-function* runsOf(leaves: Iterable<[leaf: number, mask: number]>): Generator<Run> {
+/** Neighbouring leaves, up to `leavesMax` together. */
+function* runsOf(
+  leaves: Iterable<[leaf: number, mask: number]>,
+  leavesMax: () => number,
+): Generator<Run> {
   let run: Run | undefined;
   for (const [leaf, mask] of leaves) {
     if (
       run !== undefined &&
       leaf === run.firstLeaf + run.masks.length &&
-      run.masks.length < RUN_LEAVES
+      run.masks.length < leavesMax()
     ) {
       run.masks.push(mask);
       continue;
@@ -141,12 +150,16 @@ function* runsOf(leaves: Iterable<[leaf: number, mask: number]>): Generator<Run>
   if (run !== undefined) yield run;
 }
 
-/** Some of them, from all over, of about so many bytes. */
-export function sampleOf(runs: readonly Run[], bytes: number): Run[] {
+/** Some of them, from all over, of about so many bytes. They are gone over twice: of a large disk they are too many to keep. */
+export function* sampleOf(runs: () => Iterable<Run>, bytes: number): Generator<Run> {
   let all = 0;
-  for (const { masks } of runs) all += masks.length * LEAF_SIZE;
+  for (const { masks } of runs()) all += masks.length * LEAF_SIZE;
   const step = Math.max(1, Math.ceil(all / bytes));
-  return runs.filter((_, index) => index % step === 0);
+  let index = 0;
+  for (const run of runs()) {
+    if (index % step === 0) yield run;
+    index += 1;
+  }
 }
 
 function bufferFor(disk: CapturedDisk): Uint8Array {

@@ -14,12 +14,13 @@ import { encodeControlRecord, LEAF_SIZE, RecordKind } from '../journal/record.ts
 import { AnswerCode } from '../wire/messages.ts';
 import { BatchSender, isZero, leafHash, ZERO_LEAF_HASH } from './batch.ts';
 import type { CapturedDisk } from './disk.ts';
+import { GENTLE_LEAVES } from './pass.ts';
 import type { RecordSink } from './sink.ts';
 import { ReadThrottle } from './throttle.ts';
 
 /** 8 MiB: long enough to keep a fast disk busy. */
 const GROUP_LEAVES = 128;
-const READ_LEAVES = 32;
+const PARALLEL_READS = 2;
 const QUESTIONS_MAX = 3;
 /** Zero leaves in one question: 1 GiB of disk. */
 const ZERO_RUN_MAX = 16384;
@@ -181,7 +182,7 @@ class DiskResync {
     }
   }
 
-  /** Reads a group whole, in parallel pieces. At the end of the disk: an empty one. */
+  /** Reads a group whole, in small pieces. At the end of the disk: an empty one. */
   async #read(
     firstLeaf: number,
   ): Promise<{ firstLeaf: number; leafCount: number; bytes: Uint8Array }> {
@@ -192,13 +193,16 @@ class DiskResync {
     // What is written from here on is dirty again.
     for (let leaf = firstLeaf; leaf < firstLeaf + leafCount; leaf += 1)
       this.#disk.dirt.dirty.take(leaf);
-    const pieces: Promise<void>[] = [];
-    for (let leaf = 0; leaf < leafCount; leaf += READ_LEAVES) {
-      const end = Math.min(leafCount, leaf + READ_LEAVES);
-      const piece = bytes.subarray(leaf * LEAF_SIZE, end * LEAF_SIZE);
-      pieces.push(this.#disk.readLeaves(piece, firstLeaf + leaf));
-    }
-    const results = await this.#throttle.time(() => Promise.allSettled(pieces));
+    let next = 0;
+    const readers = Array.from({ length: PARALLEL_READS }, async () => {
+      while (next < leafCount) {
+        const leaf = next;
+        next = Math.min(leafCount, leaf + GENTLE_LEAVES);
+        const piece = bytes.subarray(leaf * LEAF_SIZE, next * LEAF_SIZE);
+        await this.#disk.readLeaves(piece, firstLeaf + leaf);
+      }
+    });
+    const results = await this.#throttle.time(() => Promise.allSettled(readers));
     const failed = results.find((result) => result.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
     return { firstLeaf, leafCount, bytes };

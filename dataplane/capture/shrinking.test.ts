@@ -41,6 +41,22 @@ describe('what comes before a freeze', () => {
     },
   );
 
+  test('reads the disks in small pieces for as long, and in large ones after that', async ({
+    largeMachine: machine,
+  }) => {
+    machine.device.write(0, ALL, 7);
+    const reads = new Map<boolean, number>();
+    machine.device.beforeRead = (bytes) => {
+      const giving = machine.givingWay.at(-1)?.on ?? false;
+      reads.set(giving, Math.max(reads.get(giving) ?? 0, bytes));
+    };
+    await machine.barrier();
+    machine.device.write(0, ALL, 8);
+    await machine.barrier({ final: true });
+    expect(reads.get(true)).toBe(2 * LEAF_SIZE);
+    expect(reads.get(false)).toBe(16 * LEAF_SIZE);
+  });
+
   test('goes at its usual priority again when it fails', async ({ largeMachine: machine }) => {
     machine.device.write(0, ALL, 7);
     machine.sink.failAfter = 1;

@@ -36,6 +36,7 @@ export class Shrinking {
   readonly #deps: ShrinkingDeps;
   /** Of what is dirty, as far as was looked at. */
   #zeroShare = 0;
+  #gives = false;
 
   constructor(deps: ShrinkingDeps) {
     this.#deps = deps;
@@ -49,11 +50,11 @@ export class Shrinking {
     if (giveWayMs === 0) return await this.#run(plan);
     const { machine, clock } = this.#deps;
     const ended = new AbortController();
-    let giving = true;
     const giveWayNoMore = () => {
-      if (giving) machine.giveWay(false);
-      giving = false;
+      if (this.#gives) machine.giveWay(false);
+      this.#gives = false;
     };
+    this.#gives = true;
     machine.giveWay(true);
     clock.sleep(giveWayMs, ended.signal).then(giveWayNoMore, () => undefined);
     try {
@@ -91,7 +92,7 @@ export class Shrinking {
         throw this.#behindTheLink(passes);
       }
       before = left;
-      await runPass(tracking.disks, { sink, clock });
+      await runPass(tracking.disks, { sink, clock, gently: () => this.#gives });
     }
     return { memoryBytes: this.#memoryNeeded() };
   }

@@ -62,8 +62,8 @@ export class FakeDisk implements BlockDevice {
   /** It was unplugged. */
   isGone = false;
   readError: Error | undefined;
-  /** Called before each read; may write. */
-  beforeRead: () => void = () => undefined;
+  /** Called before each read of so many bytes; may write. */
+  beforeRead: (bytes: number) => void = () => undefined;
   #inFlight = 0;
 
   constructor(options: { path?: string; sizeBytes: number; devT?: number }) {
@@ -111,7 +111,7 @@ export class FakeDisk implements BlockDevice {
   }
 
   async read(into: Uint8Array, offset: number): Promise<number> {
-    this.beforeRead();
+    this.beforeRead(into.length);
     this.#mustBeThere();
     if (this.readError !== undefined) throw this.readError;
     if (offset % SECTOR !== 0 || into.length % SECTOR !== 0)
