@@ -40,6 +40,8 @@ export class ProcessServerProcess {
     /** Node's own. */
     nodeOptions?: readonly string[];
     ownSession?: boolean;
+    /** Another program of the same flags. */
+    program?: string;
   }): Promise<ProcessServerProcess> {
     const file = path.join(options.directory, `${options.bootstrap.name}.json`);
     await writeFile(file, JSON.stringify({ ...options.bootstrap, port: 0 }), { mode: 0o600 });
@@ -48,7 +50,7 @@ export class ProcessServerProcess {
       process.execPath,
       [
         ...(options.nodeOptions ?? []),
-        PROGRAM,
+        options.program ?? PROGRAM,
         ...['--bootstrap', file, '--cache', cache],
         ...['--metrics-port', '0', '--metrics-host', '127.0.0.1'],
       ],

@@ -65,11 +65,6 @@ export const tempo: readonly Change[] = [
   },
   {
     file: 'dataplane/capture/resync.ts',
-    find: 'const READ_LEAVES = 32;',
-    replace: 'const READ_LEAVES = 2;',
-  },
-  {
-    file: 'dataplane/capture/resync.ts',
     find: 'const ZERO_RUN_MAX = 16384;',
     replace: 'const ZERO_RUN_MAX = 10;',
   },
