@@ -1,7 +1,7 @@
 /**
- * What an agent costs the machine's own work: fio on a mounted filesystem, random writes and a mix of reads and writes, as fast as it
- * goes, without an agent and with one at 60 s barriers, in turn. Process server and store stand for other machines: they have only the
- * time here that neither the work nor the agent wants, and the cache is in memory. The store takes and forgets.
+ * What an agent costs the machine's own work: fio on a mounted filesystem, random writes and a mix of reads and writes as fast as it
+ * goes, and random writes at a steady rate, without an agent and with one at 60 s barriers, in turn. Process server and store stand for
+ * other machines: they take and forget, and have only the time here that neither the work nor the agent wants.
  */
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
@@ -10,10 +10,9 @@ import { stepAside } from '../fixtures/stepAside.ts';
 import { requireRoot } from '../integration/capture/machine.ts';
 import type { AgentProcess } from '../servers/agentProcess.ts';
 import { startNullStore } from '../servers/nullStoreProcess.ts';
+import { NULL_PROCESS_SERVER } from '../servers/processServerProcess.ts';
 import { type Benchmark, type BenchOptions, type Figure, median } from './benchmark.ts';
 import { type FioResult, runFio } from './fio.ts';
-import { firstBarrier } from './journalWatch.ts';
-import { memoryDirectory } from './memoryDirectory.ts';
 import { cpuSeconds } from './processUse.ts';
 import { startReplicating } from './replicating.ts';
 
@@ -24,6 +23,8 @@ const DEADLINE_MS = 600_000;
 const LOADS = {
   randwrite: { rw: 'randwrite' },
   mixed: { rw: 'randrw', rwmixread: 70 },
+  // Of a machine that is not at its limit: neither its disk nor its processors.
+  steady: { rw: 'randwrite', rate_iops: 5_000 },
 } as const;
 type Load = keyof typeof LOADS;
 const NAMES = Object.keys(LOADS) as Load[];
@@ -41,11 +42,7 @@ export const impact: Benchmark = async (options) => {
   requireRoot();
   const { rounds, tell, cleanup, barrierSeconds = BARRIER_SECONDS } = options;
   const store = await startNullStore({ ownSession: true });
-  const memory = memoryDirectory();
-  const end = cleanup.add(async () => {
-    await store.stop();
-    memory.remove();
-  });
+  const end = cleanup.add(() => store.stop());
   try {
     const site = await Site.create({ azurite: store, container: 'impact' });
     const endSite = cleanup.add(() => site.end());
@@ -54,14 +51,12 @@ export const impact: Benchmark = async (options) => {
       const file = path.join(site.machine.mount(disk.device), 'data');
       const work = { ...options, file, bytes: Math.floor(disk.sizeBytes * 0.7) };
       await layOut(work);
-      const elsewhere = { cache: path.join(memory.directory, 'cache'), ownSession: true };
       const { server, agent } = await startReplicating(site, {
         disks: [disk],
         barrierSeconds,
-        server: elsewhere,
+        server: { program: NULL_PROCESS_SERVER, ownSession: true },
       });
-      const { machineId } = site;
-      await firstBarrier(site.stores.objects, { machineId, withinMs: DEADLINE_MS });
+      await site.nextBarrier({ withinMs: DEADLINE_MS });
       await stop(site, agent);
       const others = [server.pid, store.pid];
       const done: ImpactRound[] = [];

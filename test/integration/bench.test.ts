@@ -68,7 +68,7 @@ test('the benchmark of resync sends the changed leaves and little else', async (
   expect(of('sent in all, hashes counted')).toBeGreaterThan(records);
 });
 
-test('the benchmark of impact runs both loads with and without an agent', async () => {
+test('the benchmark of impact runs its loads with and without an agent', async () => {
   const { rounds } = await measured(impact, {
     mib: 64,
     rounds: 1,

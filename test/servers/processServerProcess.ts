@@ -7,6 +7,8 @@ import { createInterface } from 'node:readline';
 import type { Bootstrap } from '../../vault/bootstrap.ts';
 
 const PROGRAM = path.resolve(import.meta.dirname, '../../dataplane/processserver/main.ts');
+/** One that takes and forgets, with the same flags. */
+export const NULL_PROCESS_SERVER = path.resolve(import.meta.dirname, 'nullProcessServer.ts');
 const START_TIMEOUT_MS = 60_000;
 
 export type BootstrapInput = Omit<Bootstrap, 'port' | 'endpoints'>;
@@ -40,7 +42,7 @@ export class ProcessServerProcess {
     /** Node's own. */
     nodeOptions?: readonly string[];
     ownSession?: boolean;
-    /** Another program of the same flags. */
+    /** Instead of the product's. */
     program?: string;
   }): Promise<ProcessServerProcess> {
     const file = path.join(options.directory, `${options.bootstrap.name}.json`);
