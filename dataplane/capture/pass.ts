@@ -13,8 +13,6 @@ import type { ReadThrottle } from './throttle.ts';
 
 /** Leaves in one read: 1 MiB. */
 export const RUN_LEAVES = 16;
-/** In one read beside programs that come first: a disk may serve one request at a time, and they wait for ours as long as it takes. */
-export const GENTLE_LEAVES = 2;
 
 export interface Run {
   firstLeaf: number;
@@ -56,7 +54,7 @@ async function passOverDisk(
 ): Promise<void> {
   const throttle = disk.throttle(clock);
   const buffers = [bufferFor(disk), bufferFor(disk)];
-  const leavesMax = () => (gently() ? GENTLE_LEAVES : RUN_LEAVES);
+  const leavesMax = () => (gently() ? throttle.gentleBytes / LEAF_SIZE : RUN_LEAVES);
   const all = () =>
     runsOf(unsentOnly ? disk.dirt.unsentLeaves() : disk.dirt.dirty.leaves(), leavesMax);
   const runs = sampleBytes === undefined ? all() : sampleOf(all, sampleBytes);
@@ -91,9 +89,10 @@ class Reading {
     this.#disk = disk;
     this.#run = run;
     this.#bytes = buffer.subarray(0, run.masks.length * LEAF_SIZE);
+    const { length } = this.#bytes;
     // Not dirty any more before it is read: a write that comes now makes it dirty again.
     for (const [index, mask] of run.masks.entries()) disk.dirt.take(run.firstLeaf + index, mask);
-    this.#read = throttle.time(() => disk.readLeaves(this.#bytes, run.firstLeaf));
+    this.#read = throttle.time(length, () => disk.readLeaves(this.#bytes, run.firstLeaf));
     this.#read.catch(() => undefined);
   }
 
@@ -150,15 +149,21 @@ function* runsOf(
   if (run !== undefined) yield run;
 }
 
-/** Some of them, from all over, of about so many bytes. They are gone over twice: of a large disk they are too many to keep. */
+/**
+ * Some of them, from all over, of about so many bytes. They are gone over twice, for of a large disk they are too many to keep; what has
+ * come meanwhile does not make it more.
+ */
 export function* sampleOf(runs: () => Iterable<Run>, bytes: number): Generator<Run> {
   let all = 0;
   for (const { masks } of runs()) all += masks.length * LEAF_SIZE;
   const step = Math.max(1, Math.ceil(all / bytes));
   let index = 0;
+  let left = bytes;
   for (const run of runs()) {
-    if (index % step === 0) yield run;
-    index += 1;
+    if (left <= 0) return;
+    if (index++ % step !== 0) continue;
+    left -= run.masks.length * LEAF_SIZE;
+    yield run;
   }
 }
 

@@ -14,9 +14,7 @@ import { encodeControlRecord, LEAF_SIZE, RecordKind } from '../journal/record.ts
 import { AnswerCode } from '../wire/messages.ts';
 import { BatchSender, isZero, leafHash, ZERO_LEAF_HASH } from './batch.ts';
 import type { CapturedDisk } from './disk.ts';
-import { GENTLE_LEAVES } from './pass.ts';
 import type { RecordSink } from './sink.ts';
-import { ReadThrottle } from './throttle.ts';
 
 /** 8 MiB: long enough to keep a fast disk busy. */
 const GROUP_LEAVES = 128;
@@ -144,7 +142,6 @@ class DiskResync {
   readonly #resync: Resync;
   readonly #deps: ResyncDeps;
   readonly #sender: BatchSender;
-  readonly #throttle: ReadThrottle;
   readonly #free: Uint8Array[] = [];
   readonly #waiting: Group[] = [];
   #zeroRun: { firstLeaf: number; leafCount: number } | undefined;
@@ -155,7 +152,6 @@ class DiskResync {
     this.#resync = resync;
     this.#deps = deps;
     this.#sender = new BatchSender(deps.sink);
-    this.#throttle = new ReadThrottle(deps.clock);
   }
 
   async run(): Promise<void> {
@@ -193,16 +189,22 @@ class DiskResync {
     // What is written from here on is dirty again.
     for (let leaf = firstLeaf; leaf < firstLeaf + leafCount; leaf += 1)
       this.#disk.dirt.dirty.take(leaf);
+    const throttle = this.#disk.throttle(this.#deps.clock);
     let next = 0;
     const readers = Array.from({ length: PARALLEL_READS }, async () => {
       while (next < leafCount) {
         const leaf = next;
-        next = Math.min(leafCount, leaf + GENTLE_LEAVES);
+        next = Math.min(leafCount, leaf + throttle.gentleBytes / LEAF_SIZE);
         const piece = bytes.subarray(leaf * LEAF_SIZE, next * LEAF_SIZE);
-        await this.#disk.readLeaves(piece, firstLeaf + leaf);
+        try {
+          await throttle.time(piece.length, () => this.#disk.readLeaves(piece, firstLeaf + leaf));
+        } catch (error) {
+          next = leafCount;
+          throw error;
+        }
       }
     });
-    const results = await this.#throttle.time(() => Promise.allSettled(readers));
+    const results = await Promise.allSettled(readers);
     const failed = results.find((result) => result.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
     return { firstLeaf, leafCount, bytes };

@@ -148,7 +148,9 @@ export class Scrub {
     const bytes = this.#buffer.subarray(0, leafCount * LEAF_SIZE);
     try {
       const throttle = disk.throttle(this.#clock);
-      const { pauseMs } = await throttle.measure(() => disk.readLeaves(bytes, firstLeaf));
+      const { pauseMs } = await throttle.measure(bytes.length, () =>
+        disk.readLeaves(bytes, firstLeaf),
+      );
       return { bytes, pauseMs };
     } catch (error) {
       if (!(error instanceof BlockDeviceError && error.code === 'DiskReadFailed')) throw error;

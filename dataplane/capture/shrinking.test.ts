@@ -45,16 +45,36 @@ describe('what comes before a freeze', () => {
     largeMachine: machine,
   }) => {
     machine.device.write(0, ALL, 7);
-    const reads = new Map<boolean, number>();
-    machine.device.beforeRead = (bytes) => {
-      const giving = machine.givingWay.at(-1)?.on ?? false;
-      reads.set(giving, Math.max(reads.get(giving) ?? 0, bytes));
-    };
+    let reads: number[] = [];
+    machine.device.beforeRead = (bytes) => reads.push(bytes);
     await machine.barrier();
+    // All but one, which is to see how long large ones take.
+    expect(reads.filter((bytes) => bytes > 2 * LEAF_SIZE)).toHaveLength(1);
+    expect(reads.length).toBeGreaterThan(20);
+    reads = [];
     machine.device.write(0, ALL, 8);
     await machine.barrier({ final: true });
-    expect(reads.get(true)).toBe(2 * LEAF_SIZE);
-    expect(reads.get(false)).toBe(16 * LEAF_SIZE);
+    expect(new Set(reads)).toEqual(new Set([16 * LEAF_SIZE]));
+  });
+
+  test('reads in large pieces once a pass gained too little: small ones may be why', async ({
+    largeMachine: machine,
+  }) => {
+    machine.device.write(0, ALL, 7);
+    const sync = machine.freezer.sync.bind(machine.freezer);
+    let passes: number[][] = [];
+    machine.freezer.sync = async () => {
+      await sync();
+      passes.push([]);
+      if (passes.length === 2) machine.device.write(0, ALL, 8);
+    };
+    machine.device.beforeRead = (bytes) => passes.at(-1)?.push(bytes);
+    vi.spyOn(machine.readRate, 'estimateMs').mockReturnValue(1_200);
+    await machine.barrier();
+    passes = passes.filter((reads) => reads.length > 0);
+    expect(passes[0]).toContain(2 * LEAF_SIZE);
+    expect(passes.length).toBeGreaterThan(1);
+    expect(new Set(passes[1])).toEqual(new Set([16 * LEAF_SIZE]));
   });
 
   test('goes at its usual priority again when it fails', async ({ largeMachine: machine }) => {

@@ -71,6 +71,8 @@ export class Shrinking {
     const begunMs = clock.monotonic();
     let before = Number.POSITIVE_INFINITY;
     let inVain = 0;
+    // Small reads may be what keeps us from gaining on the writer.
+    const gently = () => this.#gives && inVain === 0;
     let hopeless = 0;
     for (let passes = 0; ; passes += 1) {
       await freezer.sync(plan);
@@ -92,7 +94,7 @@ export class Shrinking {
         throw this.#behindTheLink(passes);
       }
       before = left;
-      await runPass(tracking.disks, { sink, clock, gently: () => this.#gives });
+      await runPass(tracking.disks, { sink, clock, gently });
     }
     return { memoryBytes: this.#memoryNeeded() };
   }

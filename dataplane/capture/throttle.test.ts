@@ -27,7 +27,7 @@ describe('our reads', () => {
   async function pausedShare(throttle: ReadThrottle, read: { takesMs: number; count: number }) {
     const started = clock.monotonic();
     for (let done = 0; done < read.count; done += 1)
-      await throttle.time(() => clock.sleep(read.takesMs));
+      await throttle.time(1 << 20, () => clock.sleep(read.takesMs));
     const tookMs = clock.monotonic() - started;
     return (tookMs - read.takesMs * read.count) / tookMs;
   }
@@ -59,8 +59,47 @@ describe('our reads', () => {
     const throttle = new ReadThrottle(clock);
     await pausedShare(throttle, { takesMs: 10, count: 5 });
     const started = clock.monotonic();
-    await throttle.time(() => clock.sleep(5_000));
+    await throttle.time(1 << 20, () => clock.sleep(5_000));
     expect(clock.monotonic() - started).toBe(5_500);
+  });
+
+  test('are compared with others of about their size, and small ones are held back sooner', async () => {
+    const throttle = new ReadThrottle(clock);
+    const timed = async (bytes: number, takesMs: number) =>
+      (await throttle.measure(bytes, () => clock.sleep(takesMs))).pauseMs;
+    expect(await timed(128 << 10, 2)).toBe(0);
+    expect(await timed(1 << 20, 60)).toBe(0);
+    expect(await timed(128 << 10, 30)).toBe(30);
+    expect(await timed(1 << 20, 100)).toBe(0);
+  });
+
+  /** What the disk is read in, once it is known how long it takes for so many bytes. */
+  async function settledBytes(takesMs: (bytes: number) => number): Promise<number> {
+    const throttle = new ReadThrottle(clock);
+    for (let reads = 0; reads < 10; reads += 1) {
+      const bytes = throttle.gentleBytes;
+      await throttle.time(bytes, () => clock.sleep(takesMs(bytes)));
+    }
+    return throttle.gentleBytes;
+  }
+
+  test('are small beside programs where a megabyte keeps the disk busy for longer, and large where it takes hardly longer', async () => {
+    const KIB = 1024;
+    expect(await settledBytes((bytes) => bytes / (128 * KIB))).toBe(128 * KIB);
+    expect(await settledBytes((bytes) => 10 + bytes / (256 * KIB))).toBe(1024 * KIB);
+  });
+
+  test('are small again once a disk that took as long for little has become another', async () => {
+    const throttle = new ReadThrottle(clock);
+    let takesMs = (bytes: number) => 10 + bytes / (256 << 10);
+    const read = async () => {
+      const bytes = throttle.gentleBytes;
+      await throttle.time(bytes, () => clock.sleep(takesMs(bytes)));
+    };
+    for (let reads = 0; reads < 10; reads += 1) await read();
+    takesMs = (bytes) => bytes / (16 << 10);
+    for (let reads = 0; reads < 100; reads += 1) await read();
+    expect(throttle.gentleBytes).toBe(128 << 10);
   });
 });
 

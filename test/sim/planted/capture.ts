@@ -42,9 +42,9 @@ export const captureMutants: readonly Mutant[] = [
   {
     name: 'clean-after-the-read',
     file: 'dataplane/capture/pass.ts',
-    find: '    for (const [index, mask] of run.masks.entries()) disk.dirt.take(run.firstLeaf + index, mask);\n    this.#read = throttle.time(() => disk.readLeaves(this.#bytes, run.firstLeaf));',
+    find: '    for (const [index, mask] of run.masks.entries()) disk.dirt.take(run.firstLeaf + index, mask);\n    this.#read = throttle.time(length, () => disk.readLeaves(this.#bytes, run.firstLeaf));',
     replace:
-      '    this.#read = throttle.time(async () => {\n      await disk.readLeaves(this.#bytes, run.firstLeaf);\n      for (const [index, mask] of run.masks.entries())\n        disk.dirt.take(run.firstLeaf + index, mask);\n    });',
+      '    this.#read = throttle.time(length, async () => {\n      await disk.readLeaves(this.#bytes, run.firstLeaf);\n      for (const [index, mask] of run.masks.entries())\n        disk.dirt.take(run.firstLeaf + index, mask);\n    });',
     breaks: '5',
   },
   {
