@@ -3,6 +3,7 @@
  * run of one or two minutes, that chance would hardly ever hit.
  */
 import type { Chance } from './chance.ts';
+import { type Later, thawWhileRead } from './earlyThaw.ts';
 import type { Failovers } from './failovers.ts';
 import type { Machine } from './machine.ts';
 import type { FaultKind } from './scenario.ts';
@@ -78,7 +79,8 @@ export class HeldMoments {
         this.#later(chance.between(500, 25_000), () => this.#cancel(machine));
         break;
       case 'last barrier struck':
-        kernel.atFinalFreeze = () => this.#strikeSoon(machine, [20, 200, 2_000]);
+        if (chance.chance(0.3)) thawWhileRead(machine, 'atFinalFreeze', this.#lately);
+        else kernel.atFinalFreeze = () => this.#strikeSoon(machine, [20, 200, 2_000]);
         break;
       case 'last barrier too late':
         kernel.atFinalFreeze = () => {
@@ -155,6 +157,10 @@ export class HeldMoments {
         this.#later(chance.between(1_000, 30_000), () => this.#begin(machine));
     };
     cancelled().catch((error: unknown) => site.time.fail(error));
+  }
+
+  get #lately(): Later {
+    return { chance: this.#deps.chance, later: (ms, act) => this.#later(ms, act) };
   }
 
   #later(ms: number, act: () => void): void {

@@ -3,13 +3,13 @@
  * strikes then.
  */
 import type { Chance } from './chance.ts';
+import { type Later, slowWrites, thawWhileRead } from './earlyThaw.ts';
 import type { FaultTargets } from './faults.ts';
 import type { Life } from './life.ts';
 import type { Machine } from './machine.ts';
 import type { Server } from './server.ts';
 import type { Site } from './site.ts';
 
-const SLOW_WRITE_MS = 150;
 const SLOW_READ_MS = 1_500;
 /** Disks that are never at rest: a write comes to each more often than the account of its sectors needs to balance. */
 const STORM_EVERY_MS = 1.3;
@@ -69,7 +69,7 @@ export class RareMoments {
       'agent killed on a busy disk': () => this.#killBusy(machine),
       'agent struck in a slow read': () => this.#strikeReading(machine),
       'tracking lost behind a pass': () => this.#loseBehindPass(machine),
-      'somebody else thaws': () => this.#thaw(machine),
+      'somebody else thaws': () => thawWhileRead(machine, 'atNextFreeze', this.#lately),
       'power lost after an acknowledgement': () => this.#losePower(server, machine),
       'replica write lands late': () => this.#delayWrite(machine),
       'moved back behind another writer': () => this.#moveBack(server, machine),
@@ -184,20 +184,12 @@ export class RareMoments {
   /** For longer than the deadline or not; what is written when it thaws may be on its way for a while. */
   #suspendFrozen(machine: Machine): void {
     const { chance, suspend } = this.#deps;
-    if (chance.chance(0.6)) this.#slowWrites(machine);
+    if (chance.chance(0.6)) slowWrites(machine, this.#lately);
     machine.kernel.atNextFreeze = () => {
       const { life } = machine;
       // Little is read, so it is soon over.
       this.#later(chance.between(0, 8), () => suspend(life));
     };
-  }
-
-  #slowWrites(machine: Machine): void {
-    const { chance } = this.#deps;
-    for (const disk of machine.disks) disk.writeMs = SLOW_WRITE_MS;
-    this.#later(chance.about(20_000), () => {
-      for (const disk of machine.disks) disk.writeMs = 1.5;
-    });
   }
 
   /** Begins to track anew in a storm of writes, saves, takes a few events more, and dies; after that nothing covers up what it forgot. */
@@ -295,19 +287,6 @@ export class RareMoments {
     });
   }
 
-  /** An administrator, or another program: writes that go on at once may be read before anybody is told of them. */
-  #thaw(machine: Machine): void {
-    const { chance } = this.#deps;
-    this.#slowWrites(machine);
-    for (const disk of machine.disks) disk.readMs = 20;
-    machine.kernel.atNextFreeze = () =>
-      this.#later(chance.between(0, 12), () => {
-        machine.kernel.thawByOther();
-        machine.workload.burst(chance.whole(1, 6));
-        for (const disk of machine.disks) disk.readMs = 2;
-      });
-  }
-
   #losePower(server: Server, machine: Machine): void {
     const { site, chance, losePower } = this.#deps;
     site.oracle.atAcknowledgement = (machineId) => {
@@ -329,6 +308,10 @@ export class RareMoments {
       calls: chance.whole(1, 6),
       landsMs: chance.between(6_000, 25_000),
     });
+  }
+
+  get #lately(): Later {
+    return { chance: this.#deps.chance, later: (ms, act) => this.#later(ms, act) };
   }
 
   #later(ms: number, act: () => void): void {
