@@ -13,6 +13,9 @@ import type { ReadThrottle } from './throttle.ts';
 
 /** Leaves in one read: 1 MiB. */
 export const RUN_LEAVES = 16;
+/** Runs read while one is hashed and sent: with one alone, the disk rests whenever that takes a little longer than reading. */
+const AHEAD = 2;
+const AHEAD_GENTLY = 1;
 
 export interface Run {
   firstLeaf: number;
@@ -53,7 +56,7 @@ async function passOverDisk(
   { clock, unsentOnly = false, sampleBytes, gently = () => false }: PassDeps,
 ): Promise<void> {
   const throttle = disk.throttle(clock);
-  const buffers = [bufferFor(disk), bufferFor(disk)];
+  const buffers = Array.from({ length: 1 + AHEAD }, () => bufferFor(disk));
   const leavesMax = () => (gently() ? throttle.gentleBytes / LEAF_SIZE : RUN_LEAVES);
   const all = () =>
     runsOf(unsentOnly ? disk.dirt.unsentLeaves() : disk.dirt.dirty.leaves(), leavesMax);
@@ -62,20 +65,26 @@ async function passOverDisk(
   const begin = (): Reading | undefined => {
     const next = runs.next();
     if (next.done === true) return undefined;
-    const buffer = buffers[turn++ % 2] ?? bufferFor(disk);
+    const buffer = buffers[turn++ % buffers.length] ?? bufferFor(disk);
     return new Reading(disk, next.value, buffer, throttle);
   };
-  // The next run is read while this one is hashed and sent.
-  let current = begin();
-  while (current !== undefined) {
-    const following = begin();
+  /** In order; the first is hashed and sent. */
+  const readings: Reading[] = [];
+  for (;;) {
+    const count = 1 + (gently() ? AHEAD_GENTLY : AHEAD);
+    while (readings.length < count) {
+      const next = begin();
+      if (next === undefined) break;
+      readings.push(next);
+    }
+    const current = readings.shift();
+    if (current === undefined) return;
     try {
       await current.sendTo(sender);
     } catch (error) {
-      await following?.giveUp();
+      for (const reading of readings) await reading.giveUp();
       throw error;
     }
-    current = following;
   }
 }
 

@@ -103,7 +103,7 @@ describe('our reads', () => {
   });
 });
 
-test('a pass is held back on a disk that became slow before it began', async () => {
+test('a pass beside programs that come first is held back on a disk that became slow before it began', async () => {
   const device = new FakeDisk({ sizeBytes: 64 * LEAF_SIZE });
   let takesMs = 5;
   const read = device.read.bind(device);
@@ -122,7 +122,7 @@ test('a pass is held back on a disk that became slow before it began', async () 
     for (let leaf = 0; leaf < 64; leaf += 8)
       disk.dirt.dirty.addBytes({ offset: leaf * LEAF_SIZE, length: 4096 });
     const started = clock.monotonic();
-    await runPass([disk], { sink, clock });
+    await runPass([disk], { sink, clock, gently: () => true });
     return clock.monotonic() - started;
   };
   await pass();
