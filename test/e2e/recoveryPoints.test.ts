@@ -5,7 +5,7 @@ import type { Failover, ProtectedVM } from '../../crds/index.ts';
 import type { FailoverDocument } from '../../vault/documents/failover.ts';
 import { bodyOf, type ModelMachine } from '../fixtures/modelMachine.ts';
 import { ModelSite } from './modelSite.ts';
-import { makeWorkplace } from './workplace.ts';
+import { eventually, makeWorkplace } from './workplace.ts';
 
 const TIB_IN_MIB = 1 << 20;
 const workplace = makeWorkplace();
@@ -71,6 +71,11 @@ describe('a test failover to', () => {
       await site.desire(name, 'CleanedUp');
       await site.untilOutcome(name, 'CleanedUp');
       expect(await site.madeBy(name)).toEqual([]);
+      // The vault knows it first; until its status says so, it is the machine's failover, and another is refused.
+      await eventually({ what: `status of ${name}`, timeoutMs: 60_000 }, async () => {
+        const status = (await site.failover(name))?.status;
+        return status?.phase === 'CleanedUp' ? status : undefined;
+      });
     });
 });
 
