@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { ManualClock } from '../../test/fakes/manualClock.ts';
 import { RecordingSink } from '../../test/fakes/recordingSink.ts';
 import { FakeDisk } from '../../test/fakes/sourceMachine.ts';
+import { watchReads } from '../../test/fakes/watchedReads.ts';
 import { LEAF_SIZE } from '../journal/record.ts';
 import { CapturedDisk } from './disk.ts';
 import { runPass } from './pass.ts';
@@ -24,23 +25,14 @@ test.for([
   'a pass has $atOnce reads under way where the machine’s programs come first: $gently',
   async ({ gently, atOnce }) => {
     const { device, disk } = rig();
-    let inFlight = 0;
-    let most = 0;
-    const read = device.read.bind(device);
-    device.read = async (into, offset) => {
-      inFlight += 1;
-      most = Math.max(most, inFlight);
-      await Promise.resolve();
-      inFlight -= 1;
-      return await read(into, offset);
-    };
+    const reads = watchReads(device);
     const sink = new RecordingSink();
     await runPass([disk], { sink, clock: new ManualClock(), gently: () => gently });
     expect(sink.sent.map(({ leaf }) => leaf)).toEqual(
       Array.from({ length: LEAVES }, (_, leaf) => leaf),
     );
     expect(sink.sent.every(({ blocks }) => blocks.every((byte) => byte === 7))).toBe(true);
-    expect(most).toBe(atOnce);
+    expect(reads.atOnce).toBe(atOnce);
   },
 );
 
@@ -48,21 +40,18 @@ test.for([1, 2, 3, 4, 5, 6, 7])(
   'whatever was under way when read %i failed is dirty again, and no read goes on',
   async (failing) => {
     const { device, disk } = rig();
+    const slow = watchReads(device, 50);
+    const read = device.read;
     let reads = 0;
-    let inFlight = 0;
-    const read = device.read.bind(device);
     device.read = async (into, offset) => {
       reads += 1;
       if (reads === failing) throw new Error('unreadable');
-      inFlight += 1;
-      for (let turns = 0; turns < 50; turns += 1) await Promise.resolve();
-      inFlight -= 1;
       return await read(into, offset);
     };
     const sink = new RecordingSink();
     const pass = runPass([disk], { sink, clock: new ManualClock() });
     await expect(pass).rejects.toThrow('unreadable');
-    expect(inFlight).toBe(0);
+    expect(slow.inFlight).toBe(0);
     const sent = new Set(sink.sent.map(({ leaf }) => leaf));
     for (let leaf = 0; leaf < LEAVES; leaf += 1)
       expect(disk.dirt.dirty.mask(leaf), `leaf ${leaf}`).toBe(sent.has(leaf) ? 0 : 0xffff);

@@ -9,10 +9,10 @@ import { LEAF_SIZE } from '../journal/record.ts';
 import { BatchSender } from './batch.ts';
 import type { CapturedDisk } from './disk.ts';
 import type { RecordSink } from './sink.ts';
-import type { ReadThrottle } from './throttle.ts';
+import { LARGE_BYTES, type ReadThrottle } from './throttle.ts';
 
-/** Leaves in one read: 1 MiB. */
-export const RUN_LEAVES = 16;
+/** Leaves in one read. */
+export const RUN_LEAVES = LARGE_BYTES / LEAF_SIZE;
 /** Runs read while one is hashed and sent: with one alone, the disk rests whenever that takes a little longer than reading. */
 const AHEAD = 2;
 const AHEAD_GENTLY = 1;
@@ -68,7 +68,7 @@ async function passOverDisk(
     const buffer = buffers[turn++ % buffers.length] ?? bufferFor(disk);
     return new Reading(disk, next.value, buffer, throttle);
   };
-  /** In order; the first is hashed and sent. */
+  // In order; the first is hashed and sent.
   const readings: Reading[] = [];
   for (;;) {
     const count = 1 + (gently() ? AHEAD_GENTLY : AHEAD);

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { ManualClock } from '../../test/fakes/manualClock.ts';
 import { RecordingSink } from '../../test/fakes/recordingSink.ts';
 import { FakeDisk } from '../../test/fakes/sourceMachine.ts';
+import { watchReads } from '../../test/fakes/watchedReads.ts';
 import { LEAF_SIZE } from '../journal/record.ts';
 import { CapturedDisk } from './disk.ts';
 import { Resync } from './resync.ts';
@@ -13,26 +14,15 @@ test('a resync reads each leaf once, in small pieces: where a disk serves one re
   const device = new FakeDisk({ sizeBytes: SIZE });
   device.bytes.fill(7);
   const disk = new CapturedDisk({ index: 0, device, identity: device.identityNow });
-  const reads: number[] = [];
-  let inFlight = 0;
-  let atOnce = 0;
-  const read = device.read.bind(device);
-  device.read = async (into, offset) => {
-    reads.push(into.length);
-    inFlight += 1;
-    atOnce = Math.max(atOnce, inFlight);
-    await Promise.resolve();
-    inFlight -= 1;
-    return await read(into, offset);
-  };
+  const reads = watchReads(device);
   const resync = resyncOf(disk);
   const sink = new RecordingSink();
   await resync.run({ sink, clock: new ManualClock(), checkpoint: async () => undefined });
   expect(sink.sent.map(({ leaf }) => leaf)).toEqual(Array.from({ length: 260 }, (_, leaf) => leaf));
-  expect(reads.reduce((sum, bytes) => sum + bytes, 0)).toBe(SIZE);
+  expect(reads.sizes.reduce((sum, bytes) => sum + bytes, 0)).toBe(SIZE);
   // All but two, which are to see how long large ones take.
-  expect(reads.filter((bytes) => bytes > 2 * LEAF_SIZE)).toHaveLength(2);
-  expect(atOnce).toBe(2);
+  expect(reads.sizes.filter((bytes) => bytes > 2 * LEAF_SIZE)).toHaveLength(2);
+  expect(reads.atOnce).toBe(2);
 });
 
 test('a resync reads no further on a disk that can not be read', async () => {

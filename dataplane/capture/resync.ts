@@ -191,19 +191,19 @@ class DiskResync {
       this.#disk.dirt.dirty.take(leaf);
     const throttle = this.#disk.throttle(this.#deps.clock);
     let next = 0;
-    const readers = Array.from({ length: PARALLEL_READS }, async () => {
+    const readOn = async () => {
       while (next < leafCount) {
         const leaf = next;
         next = Math.min(leafCount, leaf + throttle.gentleBytes / LEAF_SIZE);
         const piece = bytes.subarray(leaf * LEAF_SIZE, next * LEAF_SIZE);
-        try {
-          await throttle.time(piece.length, () => this.#disk.readLeaves(piece, firstLeaf + leaf));
-        } catch (error) {
-          next = leafCount;
-          throw error;
-        }
+        await throttle.time(piece.length, () => this.#disk.readLeaves(piece, firstLeaf + leaf));
       }
-    });
+    };
+    const stop = (error: unknown) => {
+      next = leafCount;
+      throw error;
+    };
+    const readers = Array.from({ length: PARALLEL_READS }, () => readOn().catch(stop));
     const results = await Promise.allSettled(readers);
     const failed = results.find((result) => result.status === 'rejected');
     if (failed !== undefined) throw failed.reason;

@@ -1,13 +1,12 @@
 import type { Clock } from '../../platform/ports.ts';
 
-const MIB = 1 << 20;
 const SLOW_FACTOR = 5;
-/** Of a read of 1 MiB or more; of smaller ones as much less. */
+/** Of a large read; of smaller ones as much less. */
 const SLOW_MIN_MS = 40;
 const PAUSE_MAX_MS = 500;
 /** What is read at a time where size counts, and where it hardly does. */
 const SMALL_BYTES = 128 << 10;
-const LARGE_BYTES = MIB;
+export const LARGE_BYTES = 1 << 20;
 /** Where eight times as much takes less than so many times as long, it is not our bytes that others would wait for. */
 const SIZE_COUNTS_FACTOR = 3;
 /** How fast the notion of "normal" follows a disk that became slower for good. */
@@ -53,7 +52,7 @@ export class ReadThrottle {
     const size = sizeClass(bytes);
     const normal = Math.min(took, (this.#normal.get(size) ?? took) * DRIFT + 0.01);
     this.#normal.set(size, normal);
-    const slowMinMs = SLOW_MIN_MS * Math.min(1, bytes / MIB);
+    const slowMinMs = SLOW_MIN_MS * Math.min(1, bytes / LARGE_BYTES);
     const isSlow = took > slowMinMs && took > normal * SLOW_FACTOR;
     return { result, pauseMs: isSlow ? Math.min(took, PAUSE_MAX_MS) : 0 };
   }
